@@ -1,0 +1,76 @@
+"""What the current request and the current context are, and the fields they lend to every record.
+
+Two things travel in contextvars. The *request* is one object per request, shared by every task and thread that serves
+it, so a field bound to it is seen by all of them. The *bound* fields follow the rules of contextvars: seen by what is
+called from here, not by the caller nor by siblings.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import MappingProxyType
+from typing import Any, Final
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class RequestContext:
+    """One request, from the first byte in to the last byte out and its background tasks."""
+
+    __slots__ = ("bound", "ids")
+
+    ids: Mapping[str, str]
+    """`trace_id`, `span_id`, `request_id` and, if the caller sent one, `parent_span_id`. Ours, so well formed."""
+
+    bound: dict[str, Any]
+    """What `bind_request` added, from any thread: `dict.update` with string keys is one step."""
+
+    def __init__(self, ids: Mapping[str, str]) -> None:
+        self.ids = ids
+        self.bound = {}
+
+
+current_request: Final[ContextVar[RequestContext | None]] = ContextVar("fapilog_request", default=None)
+current_fields: Final[ContextVar[Mapping[str, Any]]] = ContextVar("fapilog_fields", default=NOTHING)
+
+
+def bind_context(**fields: Any) -> Token[Mapping[str, Any]]:
+    """Add *fields* to every record logged from here on, in this context and those made from it.
+
+    Returns:
+        A token; `current_fields.reset(token)` undoes the binding. `bound_context` does both.
+    """
+    return current_fields.set({**current_fields.get(), **fields})
+
+
+def unbind_context(*names: str) -> None:
+    """Take *names* out of the bound fields of this context. A name that is not bound is ignored."""
+    current_fields.set({name: value for name, value in current_fields.get().items() if name not in names})
+
+
+@contextmanager
+def bound_context(**fields: Any) -> Iterator[None]:
+    """Bind *fields* for the duration of a `with` block."""
+    token = bind_context(**fields)
+    try:
+        yield
+    finally:
+        current_fields.reset(token)
+
+
+def bind_request(**fields: Any) -> None:
+    """Add *fields* to every later record of the current request, its access record included, from anywhere in it.
+
+    Outside a request the fields are bound to the context instead, as `bind_context` does.
+    """
+    request = current_request.get()
+    if request is None:
+        bind_context(**fields)
+    else:
+        request.bound.update(fields)
+
+
+def get_trace_id() -> str | None:
+    """Return the trace id of the current request, 32 hex digits, or None outside a request."""
+    request = current_request.get()
+    return None if request is None else request.ids.get("trace_id")

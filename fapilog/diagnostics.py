@@ -1,0 +1,79 @@
+"""What fapilog says about itself: one line on stderr, never through its own pipeline.
+
+The same complaint comes at most once in 30 seconds, with the number of times it was held back.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+DropReason: TypeAlias = Literal[
+    "early_full",
+    "queue_full",
+    "block_timeout",
+    "evicted",
+    "sampled_under_pressure",
+    "inbox_full",
+    "sink_error",
+    "sink_closed",
+    "retries_exhausted",
+    "shutdown_timeout",
+    "encoding_failed",
+    "closed",
+]
+"""Why a record was lost. The list is closed: each reason is a label of a metric."""
+
+QUIET_SECONDS: Final = 30.0
+_MAX_KEYS: Final = 1_000
+
+
+class Reporter:
+    """Write complaints to stderr, each kind at most once in `QUIET_SECONDS`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, fd: int = 2) -> None:
+        self._clock = clock
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, message: str, *, key: str | None = None) -> None:
+        """Say *message* unless something with the same *key* (default: the message) was said a moment ago."""
+        kind = key or message
+        now = self._clock()
+        if not self._lock.acquire(timeout=0.1):  # called from a signal handler that interrupted this very function
+            return
+        try:
+            said, held_back = self._last.get(kind, (None, 0))
+            if said is not None and now - said < QUIET_SECONDS:
+                self._last[kind] = (said, held_back + 1)
+                return
+            if len(self._last) >= _MAX_KEYS:
+                self._last.clear()
+            self._last[kind] = (now, 0)
+        finally:
+            self._lock.release()
+        self.write(message + (f" ({held_back} more like it)" if held_back else ""))
+
+    def write(self, message: str) -> None:
+        """Write one line at once, without counting."""
+        line = "fapilog: " + message.replace("\n", " ").replace("\r", " ") + "\n"
+        try:
+            os.write(self._fd, line.encode("utf-8", "backslashreplace"))
+        except OSError:  # stderr is closed or full: there is nobody left to tell
+            return
+
+    def reset(self) -> None:
+        """Forget what was said, in a forked child and between tests."""
+        self._lock = threading.Lock()
+        self._last.clear()
+
+
+report: Final = Reporter()
+
+
+def surface_bugs() -> bool:
+    """Whether fapilog's own bugs should reach the caller: only under a running pytest."""
+    return "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules

@@ -1,0 +1,1 @@
+"""Append-only files: how they are named, locked, closed and repaired."""

@@ -1,0 +1,1 @@
+"""Carry records from the log call to the sinks."""

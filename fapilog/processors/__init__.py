@@ -1,0 +1,1 @@
+"""Change or drop an event, in the caller's thread."""

@@ -1,0 +1,1 @@
+"""Where records end: one file, one class, one far end."""
