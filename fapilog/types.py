@@ -28,6 +28,12 @@ LEVELS: Final[Mapping[str, int]] = MappingProxyType(
 LEVEL_NAMES: Final[Mapping[int, str]] = MappingProxyType({number: name for name, number in LEVELS.items()})
 LEVEL_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"warn": "warning", "fatal": "critical"})
 
+
+def nearest_level(level: int) -> int:
+    """Return the highest of `LEVELS` that is not above *level*, or the lowest of all."""
+    return level if level in LEVEL_NAMES else max([number for number in LEVEL_NAMES if number < level], default=TRACE)
+
+
 RESERVED_FIELDS: Final = frozenset(
     {"timestamp", "level", "event", "logger", "id", "service", "env", "version", "host", "pid"}
 )

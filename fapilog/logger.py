@@ -1,0 +1,452 @@
+"""The logger, and the hot path from a log call to the queue.
+
+`BoundLogger` is a structlog wrapper class. What it points to, the `Recorder`, sits in one slot that the runtime
+fills: loggers that were made, bound or cached earlier follow a later `configure_logging`.
+"""
+
+import functools
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
+
+import orjson
+import structlog
+from structlog import contextvars as structlog_contextvars
+
+from fapilog.context import NOTHING, current_fields, current_request
+from fapilog.diagnostics import report, surface_bugs
+from fapilog.encoding import LIMITS, OPTIONS, PLAIN_TYPES, encode, encode_text, plain_fields, text
+from fapilog.pipeline.queue import Queue
+from fapilog.pipeline.queue import Sequence as Numbers
+from fapilog.processors import exceptions
+from fapilog.processors.redact import Redact
+from fapilog.types import (
+    CRITICAL,
+    DEBUG,
+    ERROR,
+    INFO,
+    LEVEL_ALIASES,
+    LEVEL_NAMES,
+    LEVELS,
+    RESERVED_FIELDS,
+    SUCCESS,
+    TRACE,
+    WARNING,
+    Event,
+    Processor,
+    nearest_level,
+)
+
+SUSPECT_BYTES: Final = LIMITS.string
+"""A line longer than this may hold a string that has to be cut."""
+
+LEVEL_FIELDS: Final = {number: b'"level":"%b"' % name.encode() for number, name in LEVEL_NAMES.items()}
+_LINE: Final = b'{"timestamp":"%b%06dZ",%b,"event":%b,%b,%b%b%b'
+_LINE_WITHOUT_FIELDS: Final = b'{"timestamp":"%b%06dZ",%b,"event":%b,%b%b%b%b'
+EARLY_RECORDS: Final = 1_000
+MAX_SAFE_NAMES: Final = 10_000
+_OWN: Final = ("timestamp", "level", "event", "logger")
+_IDS: Final = {
+    "trace_id": re.compile(r"(?!0{32})[0-9a-f]{32}"),
+    "span_id": re.compile(r"(?!0{16})[0-9a-f]{16}"),
+    "parent_span_id": re.compile(r"(?!0{16})[0-9a-f]{16}"),
+    "request_id": re.compile(r"[A-Za-z0-9._-]{1,128}"),
+}
+_ARGUMENTS: Final = frozenset({"exc_info", "stack_info"})
+_NEVER_SAFE: Final = RESERVED_FIELDS | _ARGUMENTS | _IDS.keys()
+
+
+class LoggerName(str):
+    """The name of a logger, with the field that carries it encoded once."""
+
+    __slots__ = ("field",)
+
+    field: bytes
+
+    def __new__(cls, name: str) -> Self:
+        """Take any text as a name."""
+        made = super().__new__(cls, name)
+        made.field = b'"logger":' + encode_text(name)
+        return made
+
+
+class Recorder:
+    """Everything between a log call and the queue, decided once: level, processors, redaction, static fields."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        level: int = INFO,
+        processors: Iterable[Processor] = (),
+        redact: Redact | None = None,
+        static: Mapping[str, Any] = NOTHING,
+    ) -> None:
+        """Record into *queue* what is at least *level*; *static* fields end every line."""
+        self.level = level
+        self.queue = queue
+        self.filtered: Counter[str] = Counter()
+        self._processors = tuple(processors)
+        self._redact = redact or Redact()
+        self._safe: set[str] = set()
+        """Field names that need nothing done: not reserved, not secret. Learned as they are met."""
+        self._second = (0, b"")
+        """When the current second began, in nanoseconds, and its text: one pair, so that no thread sees half of it."""
+        static = self._redact(None, "", plain_fields({**static, "pid": os.getpid()}))
+        self._tail = b',%b,"id":"%b-' % (encode(static)[1:-1], queue.sequence.instance.encode())
+
+    def emit(
+        self,
+        logger: "LoggerName",
+        level: int,
+        event: Any,
+        args: tuple[Any, ...],
+        context: Mapping[str, Any],
+        fields: dict[str, Any],
+    ) -> None:
+        """Make one record of *event* and its fields, and queue it. Never raises, never waits on an event loop."""
+        try:
+            queue = self.queue
+            if queue.pressed and queue.refuses(level):
+                return
+            now = time.time_ns()
+            began, second = self._second
+            if not 0 <= now - began < 1_000_000_000:
+                began, second = self._start_second(now)
+
+            request = current_request.get()
+            bound = current_fields.get()
+            ids = b""
+            if request is not None:
+                ids = request.encoded
+                if request.bound or bound or context:
+                    fields = {**request.bound, **bound, **context, **fields}
+            elif bound or context:
+                fields = {**bound, **context, **fields}
+            if _STRUCTLOG_VARIABLES:
+                fields = {**structlog_contextvars.get_contextvars(), **fields}
+            if args:
+                event = _interpolate(event, args, fields)
+
+            if (
+                not self._processors
+                and type(event) is str
+                and self._safe.issuperset(fields)
+                and PLAIN_TYPES.issuperset(map(type, fields.values()))
+            ):
+                # Two small objects spliced into the line cost half of what one merged dict does.
+                try:
+                    front = (_LINE if fields else _LINE_WITHOUT_FIELDS) % (
+                        second,
+                        (now - began) // 1_000,
+                        LEVEL_FIELDS[level],
+                        orjson.dumps(event),
+                        logger.field,
+                        orjson.dumps(fields, None, OPTIONS)[1:-1],
+                        ids,
+                        self._tail,
+                    )
+                except TypeError:  # a lone surrogate or an integer beyond 64 bits
+                    front = b""
+                if 0 < len(front) < SUSPECT_BYTES:
+                    queue.put(level, now, front)
+                    return
+            settled = self._process(now, level, event, logger, NOTHING if request is None else request.ids, fields)
+            if settled is not None:
+                queue.put(level, now, encode(settled)[:-1] + self._tail)
+        except Exception as error:
+            self._failed(error)
+            if surface_bugs():
+                raise
+
+    def _start_second(self, now: int) -> tuple[int, bytes]:
+        """Format the second that *now* is in, once for all records in it."""
+        seconds, nanoseconds = divmod(now, 1_000_000_000)
+        self._second = now - nanoseconds, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)).encode()
+        return self._second
+
+    def _process(
+        self, now: int, level: int, event: Any, logger: str, ids: Mapping[str, str], fields: dict[str, Any]
+    ) -> Event | None:
+        """Take the long way: a user's processors, names we reserve, values that are not plain, secrets."""
+        began, second = self._start_second(now)
+        stamp = f"{second.decode()}{(now - began) // 1_000:06d}Z"
+        name = LEVEL_NAMES[level]
+        record: Event = {"timestamp": stamp, "level": name, "event": event, "logger": str(logger), **ids}
+        for key, value in fields.items():
+            _keep(record, key, value, own=key in _OWN or (key in _IDS and not _well_formed(key, value)))
+        for processor in self._processors:
+            try:
+                processed = processor(logger, name, record)
+            except structlog.DropEvent:
+                self.filtered["processor"] += 1
+                return None
+            except Exception as error:  # noqa: BLE001 - a user's processor must not cost the record
+                self._complain(processor, f"raised {type(error).__name__}: {text(error, 200)}", record)
+                continue
+            if type(processed) is dict:
+                record = processed
+            else:
+                self._complain(processor, f"returned {type(processed).__name__}, not a dict", record)
+        return self._settle(record)
+
+    def _settle(self, record: Event) -> Event:
+        """Do what comes last, whatever came before: exception, reserved names, plain values, redaction."""
+        for own in _OWN:
+            if own not in record:  # a processor took it out; every line has it
+                record[own] = "" if own != "level" else "info"
+        settled: Event = {own: record.pop(own) for own in _OWN}
+        exc_info = record.pop("exc_info", None)
+        if record.pop("stack_info", None):
+            record["stack"] = _stack()
+        for key, value in record.items():
+            _keep(settled, key, value, own=key in RESERVED_FIELDS)
+        error = exceptions.find(exc_info) if exc_info else None
+        if error is not None:
+            if "exception" in settled:
+                _keep(settled, "exception", settled.pop("exception"), own=True)
+            settled["exception"] = exceptions.describe(error)
+        settled = plain_fields(settled)
+        for own in _OWN:
+            if type(settled[own]) is not str:
+                settled[own] = text(settled[own])
+        try:
+            redacted = self._redact(None, "", settled)
+        except Exception as failure:  # noqa: BLE001 - a redactor that fails must not let the value through
+            report(f"redaction failed and the record's fields were withheld: {type(failure).__name__}")
+            redacted = {own: settled[own] for own in _OWN} | {"_redaction": "<redaction failed>"}
+        self._learn(settled)
+        return redacted
+
+    def _learn(self, fields: Iterable[str]) -> None:
+        """Remember which of these names need no second look."""
+        if len(self._safe) < MAX_SAFE_NAMES:
+            self._safe.update(
+                name
+                for name in fields
+                if len(name) <= 128 and name not in _NEVER_SAFE and name.isascii() and not self._redact.matches(name)
+            )
+
+    def _complain(self, processor: Processor, what: str, record: Event) -> None:
+        name = getattr(processor, "__qualname__", type(processor).__qualname__)
+        record["_processor_error"] = f"{name} {what}"
+        report(f"processor {name} {what}; the record goes on without it", key=f"processor {name}")
+
+    def _failed(self, error: Exception) -> None:
+        """Count a record that could not be made."""
+        report(f"a record could not be encoded: {type(error).__name__}: {text(error, 200)}", key="encoding_failed")
+        with self.queue.lock:
+            self.queue.dropped["encoding_failed"] += 1
+
+
+class _Slot:
+    """The one recorder there is."""
+
+    __slots__ = ("numbers", "recorder")
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start as in a fresh process: a new instance, and an early recorder that keeps the first records."""
+        self.numbers = Numbers()
+        self.recorder = self.early()
+
+    def early(self) -> Recorder:
+        """Return a recorder for the time before `configure_logging`: everything from debug up is kept, to a bound."""
+        queue = Queue(self.numbers, max_records=EARLY_RECORDS, overflow="drop", drop_reason="early_full")
+        return Recorder(queue, level=TRACE)
+
+
+slot: Final = _Slot()
+"""What every logger points to. Only `fapilog.runtime` fills it."""
+
+
+def record(logger: str, level: int, event: str, fields: dict[str, Any]) -> None:
+    """Log on behalf of another logger, such as the standard library's; *fields* belongs to the record afterwards."""
+    recorder = slot.recorder
+    if recorder.level <= level:
+        recorder.emit(_named(logger), nearest_level(level), event, (), NOTHING, fields)
+
+
+class BoundLogger(structlog.BoundLoggerBase):
+    """A logger with bound fields. `bind`, `unbind`, `try_unbind` and `new` are structlog's.
+
+    The first argument of every method is the event; further positional arguments are formatted into it as ``%`` does;
+    keywords become fields. ``exc_info=True`` or an exception adds the exception, ``stack_info=True`` the stack.
+    No method raises.
+    """
+
+    _context: dict[str, Any]
+
+    def trace(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at trace, below debug."""
+        recorder = slot.recorder
+        if recorder.level <= TRACE:
+            recorder.emit(self._logger, TRACE, event, args, self._context, fields)
+
+    def debug(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at debug."""
+        recorder = slot.recorder
+        if recorder.level <= DEBUG:
+            recorder.emit(self._logger, DEBUG, event, args, self._context, fields)
+
+    def info(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at info."""
+        recorder = slot.recorder
+        if recorder.level <= INFO:
+            recorder.emit(self._logger, INFO, event, args, self._context, fields)
+
+    def success(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at success, between info and warning."""
+        recorder = slot.recorder
+        if recorder.level <= SUCCESS:
+            recorder.emit(self._logger, SUCCESS, event, args, self._context, fields)
+
+    def warning(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at warning."""
+        recorder = slot.recorder
+        if recorder.level <= WARNING:
+            recorder.emit(self._logger, WARNING, event, args, self._context, fields)
+
+    def error(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at error."""
+        recorder = slot.recorder
+        if recorder.level <= ERROR:
+            recorder.emit(self._logger, ERROR, event, args, self._context, fields)
+
+    def critical(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at critical."""
+        recorder = slot.recorder
+        if recorder.level <= CRITICAL:
+            recorder.emit(self._logger, CRITICAL, event, args, self._context, fields)
+
+    def exception(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at error with the exception that is being handled."""
+        fields.setdefault("exc_info", True)
+        recorder = slot.recorder
+        if recorder.level <= ERROR:
+            recorder.emit(self._logger, ERROR, event, args, self._context, fields)
+
+    def log(self, level: int | str, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at *level*, a number or a name; one that is neither counts as info and is kept in a field."""
+        number = _number(level)
+        if number is None:
+            number, fields = INFO, {**fields, "_level_error": text(level, 100)}
+        recorder = slot.recorder
+        if recorder.level <= number:
+            recorder.emit(self._logger, number, event, args, self._context, fields)
+
+    warn = warning
+    fatal = critical
+    msg = info
+
+    async def adebug(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at debug. Nothing is awaited; the method exists for code written for structlog, as do its siblings."""
+        self.debug(event, *args, **fields)
+
+    async def ainfo(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at info."""
+        self.info(event, *args, **fields)
+
+    async def awarning(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at warning."""
+        self.warning(event, *args, **fields)
+
+    async def aerror(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at error."""
+        self.error(event, *args, **fields)
+
+    async def acritical(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at critical."""
+        self.critical(event, *args, **fields)
+
+    async def aexception(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at error with the exception that is being handled."""
+        self.exception(event, *args, **fields)
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Tell whether a record of that level would be kept."""
+        return slot.recorder.level <= level
+
+    def get_effective_level(self) -> int:
+        """Return the lowest level that is kept."""
+        return slot.recorder.level
+
+    def new(self, **new_values: Any) -> Self:
+        """Return a logger with only *new_values* bound. This one keeps its own."""
+        return self.__class__(self._logger, self._processors, dict(new_values))
+
+
+def get_logger(name: str | None = None, /, **fields: Any) -> BoundLogger:
+    """Return a logger.
+
+    Args:
+        name: What its records carry as ``logger``; by default the name of the calling module.
+        **fields: Bound to every record of it.
+    """
+    if name is None:
+        name = sys._getframe(1).f_globals.get("__name__", "root")  # noqa: SLF001 - once per logger, not per record
+    return BoundLogger(LoggerName(name), (), fields)
+
+
+log: Final = BoundLogger(LoggerName("root"), (), {})
+"""A logger for everybody, usable from the first import on."""
+
+
+def structlog_factory(*args: Any) -> LoggerName:
+    """Return what structlog passes to `BoundLogger` as the wrapped logger: the logger's name."""
+    return LoggerName(str(args[0]) if args and args[0] else "root")
+
+
+def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    """Format *args* into *event* as structlog does; if that fails keep both and say so in ``_format_error``."""
+    try:
+        if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
+            return event % args[0]
+        return event % args
+    except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
+        fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
+        fields["_args"] = list(args)
+        return event
+
+
+def _keep(record: Event, key: str, value: Any, *, own: bool) -> None:
+    """Put a field into *record*; under its name with ``_`` appended, again if taken, when the name is ours."""
+    if own:
+        key = f"{key}_"
+        while key in record:
+            key += "_"
+    record[key] = value
+
+
+def _well_formed(name: str, value: Any) -> bool:
+    return type(value) is str and _IDS[name].fullmatch(value) is not None
+
+
+@functools.lru_cache(maxsize=1_024)
+def _named(name: str) -> LoggerName:
+    return LoggerName(name)
+
+
+def _number(level: int | str) -> int | None:
+    if isinstance(level, int):
+        return nearest_level(level)
+    name = level.lower() if isinstance(level, str) else ""
+    return LEVELS.get(LEVEL_ALIASES.get(name, name))
+
+
+def _stack() -> str:
+    import traceback  # noqa: PLC0415 - rarely needed
+
+    frames: Sequence[traceback.FrameSummary] = traceback.extract_stack(limit=40)
+    outside = [frame for frame in frames if frame.filename != __file__]
+    return "".join(traceback.format_list(outside)).rstrip("\n")
+
+
+# structlog keeps its context variables in this private dict; where it is gone, always ask.
+_STRUCTLOG_VARIABLES: Final = getattr(structlog_contextvars, "_CONTEXT_VARS", (True,))

@@ -1,0 +1,204 @@
+"""The bounded queue between the log calls and the worker, and the rules for when it is full."""
+
+import asyncio
+import itertools
+import os
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, TypeAlias
+
+from fapilog.diagnostics import DropReason
+from fapilog.types import INFO, WARNING
+
+Overflow: TypeAlias = Literal["auto", "drop", "drop_oldest", "block", "sample"]
+"""What happens when the queue is full.
+
+* ``auto``: a thread that runs no event loop waits, up to the block timeout; an event loop never waits and drops as
+  ``drop`` does.
+* ``drop``: records below info are refused from 80 % full, below warning from 90 %, all others when truly full.
+* ``drop_oldest``: the oldest records make room.
+* ``block``: like ``auto``, but an event loop drops nothing before the queue is truly full.
+* ``sample``: from 50 % full a falling share of the records below warning is kept.
+"""
+
+Item: TypeAlias = tuple[int, int, bytes]
+
+NEVER: Final = 1 << 62
+_PRESSURE: Final[dict[Overflow, float]] = {"auto": 0.8, "drop": 0.8, "drop_oldest": 1.0, "block": 1.0, "sample": 0.5}
+_NUMBER_BYTES: Final = 24
+"""Room for the number, the quote, the brace and the newline that end a line."""
+
+
+class Sequence:
+    """Who wrote a record and which one it was: 64 random bits of this process, and a count without gaps."""
+
+    def __init__(self) -> None:
+        self.instance = os.urandom(8).hex()
+        self.numbers = itertools.count(1)
+
+
+class Queue:
+    """Encoded records on their way to the worker, bounded by number and by bytes.
+
+    One re-entrant lock guards this and every counter of the pipeline, so that one snapshot of all of them is
+    consistent. It is held for less than a microsecond by a log call. It is re-entrant because a signal handler or a
+    finaliser may log while this very thread holds it; such code runs between two bytecodes, and no statement below
+    calls anything between reading a counter and writing it back.
+    """
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        *,
+        max_records: int = 100_000,
+        max_bytes: int = 16 * 1024 * 1024,
+        overflow: Overflow = "auto",
+        block_timeout_seconds: float = 1.0,
+        drop_reason: DropReason = "queue_full",
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Make an empty queue that numbers its records from *sequence*."""
+        self.lock = threading.RLock()
+        self.sequence = sequence
+        self._numbers = sequence.numbers
+        self.max_records = max_records
+        self.max_bytes = max_bytes
+        self.overflow = overflow
+        self.block_timeout_seconds = block_timeout_seconds
+        self.items: deque[Item] = deque()
+        self.bytes = 0
+        self.taken = 0
+        """How many records have left the queue, evicted ones included."""
+        self.closed = False
+        self.pressed = False
+        """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
+        self.dropped: Counter[DropReason] = Counter()
+        self.evicted = 0
+        self.wake_at = NEVER
+        """`wake` is called once, when this many bytes are waiting."""
+        self.wake: Callable[[], None] = _nobody
+        self._drop_reason = drop_reason
+        self._clock = clock
+        self._chance = chance
+        self._room = threading.Condition(self.lock)
+        self._waiting = 0
+        self._pressure_records = int(max_records * _PRESSURE[overflow])
+        self._pressure_bytes = int(max_bytes * _PRESSURE[overflow])
+
+    @property
+    def accepted(self) -> int:
+        """How many records were admitted so far."""
+        return self.taken + len(self.items)
+
+    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
+        """Number a record and queue it; return False if it was dropped, and count why.
+
+        Args:
+            level: Its severity.
+            timestamp_ns: When it was logged.
+            front: Its line up to the number: a JSON object whose last field, the ``id``, is still open.
+        """
+        with self.lock:
+            if self.pressed and not self._admit(level, len(front) + _NUMBER_BYTES):
+                return False
+            line = b'%b%d"}\n' % (front, next(self._numbers))
+            size = len(line)
+            self.bytes = size = self.bytes + size
+            self.items.append((level, timestamp_ns, line))
+            if size >= self._pressure_bytes or len(self.items) >= self._pressure_records:
+                self.pressed = True
+            if size < self.wake_at:
+                return True
+            self.wake_at = NEVER
+        self.wake()
+        return True
+
+    def refuses(self, level: int) -> bool:
+        """Tell, before a record is encoded, whether the policy drops it, and count it. Asked only under pressure."""
+        with self.lock:
+            return not self._admit(level, 0)
+
+    def restore(self, items: Iterable[Item]) -> None:
+        """Put records that are already numbered in front of all others, without a bound: they were admitted once."""
+        with self.lock:
+            kept = list(items)
+            self.items.extendleft(reversed(kept))
+            self.bytes += sum([len(item[2]) for item in kept])
+
+    def take(self) -> tuple[list[Item], int]:
+        """Remove and return everything that waits, oldest first, and its size in bytes."""
+        with self.lock:
+            taken, size = list(self.items), self.bytes
+            self.items.clear()
+            self.bytes = 0
+            self.pressed = self.closed
+            self.taken += len(taken)
+            if self._waiting:
+                self._room.notify_all()
+            return taken, size
+
+    def close(self) -> None:
+        """Refuse every further record as ``closed``."""
+        with self.lock:
+            self.closed = self.pressed = True
+            self._room.notify_all()
+
+    def _fill(self, size: int) -> float:
+        return max((self.bytes + size) / self.max_bytes, (len(self.items) + 1) / self.max_records)
+
+    def _admit(self, level: int, size: int) -> bool:
+        """Apply the overflow policy; the lock is held."""
+        if self.closed:
+            return self._drop("closed")
+        may_wait = self.overflow in ("auto", "block") and not _must_not_wait()
+        fill = self._fill(size)
+        if fill > 1:
+            if self.overflow == "drop_oldest" and size <= self.max_bytes:
+                return self._evict(size)
+            return (may_wait and self._wait_for_room(size)) or self._drop(
+                "block_timeout" if may_wait else self._drop_reason
+            )
+        if may_wait or self.overflow in ("drop_oldest", "block"):
+            return True
+        if self.overflow == "sample":
+            return level >= WARNING or self._chance() < 2 * (1 - fill) or self._drop("sampled_under_pressure")
+        allowed = 0 if fill < 0.8 else INFO if fill < 0.9 else WARNING
+        return level >= allowed or self._drop(self._drop_reason)
+
+    def _wait_for_room(self, size: int) -> bool:
+        until = self._clock() + self.block_timeout_seconds
+        self._waiting += 1
+        try:
+            while self._fill(size) > 1 and not self.closed:
+                self.wake_at = NEVER
+                self.wake()
+                left = until - self._clock()
+                if left <= 0 or not self._room.wait(left):
+                    return self._fill(size) <= 1 and not self.closed
+            return not self.closed
+        finally:
+            self._waiting -= 1
+
+    def _evict(self, size: int) -> bool:
+        while self.items and self._fill(size) > 1:
+            length = len(self.items.popleft()[2])
+            self.bytes -= length
+            self.taken += 1
+            self.evicted += 1
+        return True
+
+    def _drop(self, reason: DropReason) -> bool:
+        self.dropped[reason] += 1
+        return False
+
+
+def _nobody() -> None:
+    """Wake nobody: no worker is attached yet."""
+
+
+def _must_not_wait() -> bool:
+    return asyncio._get_running_loop() is not None or threading.current_thread().name.startswith("fapilog-")  # noqa: SLF001 - the public call raises where there is no loop, at ten times the cost
