@@ -15,7 +15,6 @@ import orjson
 NOTHING: Final[Mapping[str, Any]] = {}  # a plain dict: unpacking a MappingProxyType costs five times as much
 
 
-
 class RequestContext:
     """One request, from the first byte in to the last byte out and its background tasks."""
 

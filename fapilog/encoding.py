@@ -172,9 +172,7 @@ def _other(value: Any, kind: type, limits: Limits, depth: int, above: tuple[int,
     above = (*above, id(value))
     if items is not None:
         return _object(items.items(), len(items), limits, depth + 1, above)
-    kept = [
-        _plain(item, limits, depth + 1, above) for item, _ in zip(value, range(limits.items), strict=False)
-    ]
+    kept = [_plain(item, limits, depth + 1, above) for item, _ in zip(value, range(limits.items), strict=False)]
     if len(value) > limits.items:
         kept.append(f"<+{len(value) - limits.items} more>")
     return kept

@@ -390,7 +390,7 @@ def get_logger(name: str | None = None, /, **fields: Any) -> BoundLogger:
         **fields: Bound to every record of it.
     """
     if name is None:
-        name = sys._getframe(1).f_globals.get("__name__", "root")  # noqa: SLF001 - once per logger, not per record
+        name = sys._getframe(1).f_globals.get("__name__", "root")
     return BoundLogger(LoggerName(name), (), fields)
 
 

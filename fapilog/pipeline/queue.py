@@ -201,4 +201,4 @@ def _nobody() -> None:
 
 
 def _must_not_wait() -> bool:
-    return asyncio._get_running_loop() is not None or threading.current_thread().name.startswith("fapilog-")  # noqa: SLF001 - the public call raises where there is no loop, at ten times the cost
+    return asyncio._get_running_loop() is not None or threading.current_thread().name.startswith("fapilog-")
