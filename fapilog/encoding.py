@@ -1,4 +1,4 @@
-"""Turn any value into one line of strict JSON.
+r"""Turn any value into one line of strict JSON.
 
 What a value becomes:
 

@@ -6,6 +6,7 @@
     │   └── SinkStartError                   a sink the user named cannot start
     ├── MissingExtraError (ImportError)      a part that needs a package which is not installed
     ├── RetryableError                       raised by a sink: the same batch may be accepted later
+    ├── SinkClosedError                      raised by a sink: it will never accept anything again
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
@@ -40,6 +41,10 @@ class MissingExtraError(FapilogError, ImportError):
 
 class RetryableError(FapilogError):
     """The far end did not take the batch and may take it later. The pipeline tries again."""
+
+
+class SinkClosedError(FapilogError):
+    """The far end is gone for good, as when the reader of a pipe has exited. The sink is asked no more."""
 
 
 class StoreError(FapilogError):

@@ -42,7 +42,7 @@ DEFAULT_FIELDS: Final = (
     "cvv",
     "cvc",
 )
-"""Names whose values are secret, whatever their case and separators: ``Api-Key``, ``apiKey`` and ``API_KEY`` are one."""
+"""Names whose values are secret, in any case and with any separators: ``Api-Key`` is ``apiKey`` is ``API_KEY``."""
 
 SECRET_SUFFIXES: Final = (
     "_password",

@@ -1,0 +1,240 @@
+"""The worker: one thread with an event loop of its own, which takes records from the queue and fans them out.
+
+It works before the application's loop exists, in synchronous code, and after that loop is gone. It starts with the
+first record of a process, so a process that forks before it logs has no thread to lose.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final
+
+from fapilog.diagnostics import report
+from fapilog.pipeline.delivery import Delivery, wait_for_event
+from fapilog.pipeline.ledger import FlushResult
+from fapilog.pipeline.queue import NEVER, Queue
+
+URGENT_BYTES: Final = 256 * 1024
+"""This much in the queue ends the linger: memory stays small and warm."""
+
+_GRACE_SECONDS: Final = 0.5
+
+
+class Worker:
+    """Take records from one queue to its deliveries, in the background."""
+
+    def __init__(self, queue: Queue, deliveries: Sequence[Delivery], *, block_timeout_seconds: float = 1.0) -> None:
+        """Serve *queue*; nothing runs before the first record."""
+        self.queue = queue
+        self.deliveries = tuple(deliveries)
+        self._block_timeout_seconds = block_timeout_seconds
+        self._linger_seconds = min((delivery.linger_seconds for delivery in self.deliveries), default=0.0)
+        self._hurried = 0
+        self._thread: threading.Thread | None = None
+        self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
+        self._ended = False
+
+    def attach(self) -> None:
+        """Begin to listen to the queue; if something waits in it already, start."""
+        self.queue.wake = self._wake
+        with self.queue.lock:
+            waiting = bool(self.queue.items)
+            self.queue.wake_at = NEVER if waiting else 1
+        if waiting:
+            self._wake()
+
+    def flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+        """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long."""
+        if not self._usable():
+            return FlushResult(self._pending())
+        try:
+            return self._submit(timeout_seconds, durable=durable).result(timeout_seconds + _GRACE_SECONDS)
+        except FutureTimeoutError:
+            return FlushResult(self._pending())
+
+    async def aflush(self, timeout_seconds: float) -> FlushResult:
+        """Do what `flush` does without blocking the running event loop."""
+        if not self._usable():
+            return FlushResult(self._pending())
+        return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+
+    def close(self, timeout_seconds: float) -> FlushResult:
+        """Deliver what can be delivered in that time, count the rest as lost, close every sink and end the thread."""
+        if self._ended or not self._usable():
+            self._ended = True
+            self.queue.close()
+            if self._thread is None:
+                self._close_unstarted()
+            return FlushResult(self._pending())
+        self._ended = True
+        closing = asyncio.run_coroutine_threadsafe(self._close(timeout_seconds), self._loop)
+        try:
+            result = closing.result(timeout_seconds + 2 * _GRACE_SECONDS)
+        except FutureTimeoutError:
+            report("the worker did not end in time; a sink is stuck")
+            return FlushResult(self._pending())
+        assert self._thread is not None  # noqa: S101 - _usable saw it
+        self._thread.join(_GRACE_SECONDS)
+        return result
+
+    def _pending(self) -> dict[str, int]:
+        with self.queue.lock:
+            waiting = len(self.queue.items)
+            return {delivery.name: waiting + delivery.pending() for delivery in self.deliveries}
+
+    def _usable(self) -> bool:
+        """Whether there is a loop to ask; starts it if records wait for one."""
+        if self.queue.items and self._thread is None and not self._ended:
+            self._wake()
+        return (
+            self._thread is not None
+            and self._thread.is_alive()
+            and not threading.current_thread().name.startswith("fapilog-")
+        )
+
+    def _submit(self, timeout_seconds: float, *, durable: bool) -> Future[FlushResult]:
+        return asyncio.run_coroutine_threadsafe(self._flush(timeout_seconds, durable=durable), self._loop)
+
+    def _wake(self) -> None:
+        """Let the worker look at the queue; called from any thread, and from signal handlers."""
+        if self._thread is None:
+            self._start()
+        elif not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(self._event.set)
+            except RuntimeError:  # it was closed between the question and the call
+                return
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is not None or self._ended:
+                return
+            for delivery in self.deliveries:
+                delivery.reopen()
+            self._loop = asyncio.SelectorEventLoop()
+            self._event = asyncio.Event()
+            thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
+            # The first task of the loop, so that whatever is submitted later finds the deliveries begun.
+            self._pumping = self._loop.create_task(self._main())
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads, or the interpreter is ending
+                report(f"the worker cannot start ({error}); records are delivered where they are logged")
+                self._pumping.cancel()
+                self._loop.run_until_complete(self._once())
+                self._loop.close()
+                self.queue.wake_at = 1
+                return
+            self._thread = thread
+
+    def _run(self) -> None:
+        """Run the loop until it is stopped; an error of ours starts it anew rather than end all logging."""
+        asyncio.set_event_loop(self._loop)
+        while not self._pumping.done():
+            try:
+                self._loop.run_until_complete(self._pumping)
+            except asyncio.CancelledError:
+                break
+            except BaseException as error:  # noqa: BLE001 - nobody above could do anything about it
+                report(f"the worker failed and goes on: {type(error).__name__}: {error}")
+                self._pumping = self._loop.create_task(self._pump())
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+    async def _main(self) -> None:
+        self._begin()
+        await self._pump()
+
+    def _begin(self) -> None:
+        self._tasks = [delivery.begin(self._linger_seconds) for delivery in self.deliveries]
+
+    async def _pump(self) -> None:
+        """Wait for a record, wait a little for more, take them all, hand them out; for ever."""
+        while True:
+            self.queue.wake_at = 1
+            if not self.queue.items:
+                await self._event.wait()
+            self._event.clear()
+            if self._linger_seconds and not self._hurried:
+                self.queue.wake_at = URGENT_BYTES
+                if self.queue.bytes < URGENT_BYTES:
+                    await wait_for_event(self._event, self._linger_seconds)
+                    self._event.clear()
+            self.queue.wake_at = NEVER
+            await self._wait_for_inboxes()
+            self._fan_out()
+
+    async def _wait_for_inboxes(self) -> None:
+        """Hold the queue back while a sink catches up, where the policy lets a log call wait; not for a stuck sink."""
+        if self.queue.overflow not in ("auto", "block"):
+            return
+        until = time.monotonic() + self._block_timeout_seconds
+        while (  # noqa: ASYNC110 - several inboxes, each with progress of its own
+            any(delivery.full for delivery in self.deliveries) and time.monotonic() < until and not self._hurried
+        ):
+            await asyncio.sleep(0.005)
+
+    def _fan_out(self) -> None:
+        items, _ = self.queue.take()
+        if items:
+            for delivery in self.deliveries:
+                delivery.accept(items)
+
+    async def _flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+        self._hurried += 1
+        try:
+            self._fan_out()
+            targets = [asyncio.ensure_future(_settle(delivery, durable=durable)) for delivery in self.deliveries]
+            if targets:
+                _, late = await asyncio.wait(targets, timeout=timeout_seconds)
+                for task in late:
+                    task.cancel()
+        finally:
+            self._hurried -= 1
+        return FlushResult({delivery.name: delivery.pending() for delivery in self.deliveries})
+
+    async def _close(self, timeout_seconds: float) -> FlushResult:
+        deadline = time.monotonic() + timeout_seconds
+        await self._flush(timeout_seconds)
+        self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
+        await self._flush(max(0.05, deadline - time.monotonic()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        result = FlushResult({delivery.name: delivery.pending() for delivery in self.deliveries})
+        ends = [asyncio.ensure_future(delivery.end()) for delivery in self.deliveries]
+        if ends:
+            await asyncio.wait(ends, timeout=_GRACE_SECONDS)
+        self._loop.call_soon(self._pumping.cancel)
+        return result
+
+    async def _once(self) -> None:
+        """Deliver what waits, on the calling thread: there is no other."""
+        self._begin()
+        self._fan_out()
+        await asyncio.gather(*(_settle(delivery, durable=True) for delivery in self.deliveries))
+        for task in self._tasks:
+            task.cancel()
+
+    def _close_unstarted(self) -> None:
+        """Close the sinks of a worker that never had anything to do."""
+        for delivery in self.deliveries:
+            closing = getattr(delivery.sink, "close", None)
+            try:
+                result = closing() if closing is not None else None
+                if asyncio.iscoroutine(result):
+                    result.close()
+            except Exception as error:  # noqa: BLE001 - one sink's trouble is not another's
+                report(f"sink {delivery.name} cannot close: {type(error).__name__}: {error}")
+
+
+async def _settle(delivery: Delivery, *, durable: bool) -> None:
+    await delivery.settle()
+    if durable:
+        await delivery.sync()

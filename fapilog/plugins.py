@@ -1,0 +1,227 @@
+"""Find a sink or a processor by its name, and make a sink from what a user wrote.
+
+A name is a built-in one, an entry point in the group ``fapilog.sinks`` or ``fapilog.processors``, or
+``"module:attribute"``. Built-ins are a table in code, so they are found in a checkout and a zipapp too, and an entry
+point cannot take their name. Naming a plugin imports nothing; building it imports its module.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import ConfigDict, SecretStr, ValidationError
+
+from fapilog.errors import ConfigurationError, UnknownPluginError
+from fapilog.types import Processor, Sink
+
+OPTIONS: Final = ConfigDict(extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+"""The configuration of every sink's dataclass: unknown options fail, docstrings describe, errors hide values."""
+
+Kind: TypeAlias = Literal["sink", "processor"]
+
+BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
+    "sink": {
+        "duckdb": "fapilog.sinks.duckdb:DuckDBSink",
+        "file": "fapilog.sinks.file:FileSink",
+        "stdout": "fapilog.sinks.stdout:StdoutSink",
+    },
+    "processor": {
+        "redact": "fapilog.processors.redact:Redact",
+    },
+}
+GROUPS: Final[Mapping[Kind, str]] = {"sink": "fapilog.sinks", "processor": "fapilog.processors"}
+
+
+@dataclass(frozen=True)
+class SinkSpec:
+    """What a user wrote about one sink, taken apart."""
+
+    type: str
+    """How its class is found."""
+
+    name: str
+    """What it is called in statistics and in ``FAPILOG_<NAME>__<OPTION>``; its type unless given."""
+
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Options by name, not yet validated."""
+
+    sink: Sink | None = field(default=None, repr=False)
+    """The sink itself, if the user made it."""
+
+
+def known(kind: Kind) -> dict[str, str]:
+    """Return every name of that kind that can be found without importing it, and where each comes from."""
+    found = {point.name: f"{point.value} ({point.dist.name if point.dist else '?'})" for point in _points(kind)}
+    return {**found, **BUILT_IN[kind]}
+
+
+def find(kind: Kind, name: str) -> Any:
+    """Import and return what *name* stands for.
+
+    Raises:
+        UnknownPluginError: If there is none, with the names there are.
+    """
+    target = BUILT_IN[kind].get(name)
+    if target is None:
+        for point in _points(kind):
+            if point.name == name:
+                return point.load()
+        target = name if ":" in name else None
+    if target is None:
+        names = sorted(known(kind))
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UnknownPluginError(f"no {kind} is called {name!r}; known: {', '.join(names)}{hint}")
+    module, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name not in (module, *_parents(module)):
+            raise
+        raise UnknownPluginError(f"no {kind} at {name!r}: {error}; write 'module:Class'") from error
+    return found
+
+
+def parse_sink(spec: Any) -> SinkSpec:
+    """Take apart what stands for a sink: a name, ``module:Class``, a URI, a dict with ``type``, or a sink object.
+
+    A URI is ``type://host:port/path?option=value``. Its host and path become the option ``path`` if the sink has one,
+    else ``endpoint``; a dot in an option's name goes one level down (``label.app=shop``).
+
+    Raises:
+        ConfigurationError: If it is none of these.
+    """
+    spec = unmasked(spec)
+    if isinstance(spec, str):
+        return _from_uri(spec) if "://" in spec else SinkSpec(spec.strip(), _short(spec.strip()))
+    if isinstance(spec, Mapping):
+        options = dict(spec)
+        kind = options.pop("type", None)
+        if not isinstance(kind, str):
+            raise ConfigurationError(f"a sink given as a dict needs a 'type'; got the keys {sorted(map(str, spec))}")
+        return SinkSpec(kind, str(options.pop("name", _short(kind))), options)
+    if callable(getattr(spec, "write", None)) and not inspect.isclass(spec):
+        name = getattr(spec, "name", None)
+        kind = type(spec).__name__
+        return SinkSpec(kind, name if isinstance(name, str) else kind.removesuffix("Sink").lower() or kind, sink=spec)
+    raise ConfigurationError(
+        f"{type(spec).__qualname__} is not a sink; give a name, a URI, a dict with 'type', or an object with write()"
+    )
+
+
+def build_sink(spec: SinkSpec, options: Mapping[str, Any]) -> Sink:
+    """Make the sink of *spec* with *options*, already merged and unmasked.
+
+    Raises:
+        UnknownPluginError: If no such sink is known.
+        ConfigurationError: If it does not take the options. The message never holds an option's value.
+    """
+    if spec.sink is not None:
+        if options:
+            raise ConfigurationError(f"sink {spec.name!r} was given as an object; its options are set already")
+        return spec.sink
+    cls = find("sink", spec.type)
+    options = dict(options)
+    if "uri" in options and "uri" not in _parameters(cls):
+        options = _place(cls, options)
+    try:
+        built: Sink = cls(**options)
+    except ValidationError as error:
+        raise ConfigurationError(f"sink {spec.name!r}: {explain(error, sorted(_parameters(cls)))}") from None
+    except TypeError as error:
+        raise ConfigurationError(f"sink {spec.name!r}: {error}") from error
+    if not callable(getattr(built, "write", None)):
+        raise ConfigurationError(f"{spec.type!r} is not a sink: it has no write()")
+    return built
+
+
+def build_processor(spec: Any) -> Processor:
+    """Return the processor *spec* stands for: a callable itself, or the name of one; a class is made without options.
+
+    Raises:
+        UnknownPluginError: If no such processor is known.
+        ConfigurationError: If it cannot be called.
+    """
+    found = find("processor", spec) if isinstance(spec, str) else spec
+    if inspect.isclass(found):
+        found = found()
+    if not callable(found):
+        raise ConfigurationError(f"{spec!r} is not a processor; give a callable (logger, method_name, event) -> event")
+    processor: Processor = found
+    return processor
+
+
+def explain(error: ValidationError, names: list[str]) -> str:
+    """Say what is wrong with options in one line, without any value: an option may be a secret."""
+    said = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            close = difflib.get_close_matches(where, names, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+            said.append(f"no option is called {where!r}; {hint}")
+        elif problem["type"] in ("missing", "missing_argument"):
+            said.append(f"option {where!r} is missing")
+        else:
+            said.append(f"option {where!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return "; ".join(said)
+
+
+def unmasked(value: Any) -> Any:
+    """Return *value* with every `SecretStr` in it opened."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Mapping):
+        return {key: unmasked(item) for key, item in value.items()}
+    return value
+
+
+def _points(kind: Kind) -> Any:
+    return entry_points(group=GROUPS[kind])
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _short(kind: str) -> str:
+    """Name a sink after its type: ``shop.sinks:AuditSink`` is ``audit``."""
+    attribute = kind.rpartition(":")[2] if ":" in kind else kind
+    return attribute.rpartition(".")[2].removesuffix("Sink").lower() if ":" in kind else kind
+
+
+def _from_uri(uri: str) -> SinkSpec:
+    parts = urlsplit(uri)
+    options: dict[str, Any] = {}
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        target = options
+        *above, last = key.split(".")
+        for part in above:
+            target = target.setdefault(part, {})
+        target[last] = value
+    if parts.netloc or parts.path:
+        options["uri"] = (parts.netloc, unquote(parts.path))
+    return SinkSpec(parts.scheme, str(options.pop("name", parts.scheme)), options)
+
+
+def _place(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Give the host and path of a URI to the option they belong to."""
+    netloc, path = options.pop("uri")
+    names = _parameters(cls)
+    if "path" in names:
+        return {"path": netloc + path, **options}
+    if "endpoint" in names:
+        return {"endpoint": f"http://{netloc}{path}", **options}
+    raise ConfigurationError(f"{cls.__name__} takes no host or path; options: {', '.join(sorted(names)) or 'none'}")
+
+
+def _parameters(cls: Any) -> set[str]:
+    return {name for name in inspect.signature(cls).parameters if name != "self"}

@@ -1,0 +1,98 @@
+"""Append records to a file as JSON lines."""
+
+import os
+import stat
+from dataclasses import field
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from fapilog.errors import ConfigurationError, RetryableError
+from fapilog.plugins import OPTIONS
+from fapilog.types import Batch
+
+_FLAGS = (
+    os.O_WRONLY
+    | os.O_APPEND
+    | os.O_CREAT
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a FIFO without a reader must fail, not hang the start
+)
+
+
+@dataclass(config=OPTIONS, kw_only=True)
+class FileSink:
+    """Append each record as one line of JSON to a regular file, which any number of processes may share."""
+
+    path: Path
+    """The file. It is created with mode 0600, its directory with 0700; a symbolic link is not followed."""
+
+    _fd: int | None = field(default=None, init=False, repr=False)
+
+    def open(self) -> None:
+        """Open the file, and end a line that an earlier process left torn.
+
+        Raises:
+            OSError: If it cannot be opened for appending.
+            ConfigurationError: If it is not a regular file.
+        """
+        if self._fd is not None:
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self.path, _FLAGS, 0o600)
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            raise ConfigurationError(f"{str(self.path)!r} is not a regular file; give the path of one")
+        self._fd = fd
+        if found.st_size and _last_byte(self.path, found.st_size) != b"\n":
+            os.write(fd, b"\n")
+
+    def write(self, batch: Batch) -> None:
+        """Append all lines of *batch*. If the file was moved or deleted since, a new one is made.
+
+        Raises:
+            RetryableError: If the disk does not take them; nothing of the batch is left in the file.
+        """
+        try:
+            self._follow()
+            self._append(batch.payload)
+        except OSError as error:
+            raise RetryableError(f"cannot write to {str(self.path)!r}: {error.strerror}") from error
+
+    def flush(self) -> None:
+        """Make everything written durable."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _follow(self) -> None:
+        """Open the path again if it no longer leads to the open file, as after a rotation by somebody else."""
+        if self._fd is not None:
+            ours = os.fstat(self._fd)
+            try:
+                there = self.path.stat(follow_symlinks=False)
+                if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
+                    return
+            except FileNotFoundError:
+                pass
+            self.close()
+        self.open()
+
+    def _append(self, payload: bytes) -> None:
+        assert self._fd is not None  # noqa: S101 - _follow opened it
+        written = os.write(self._fd, payload)
+        while written < len(payload):  # a short write: the disk is nearly full
+            written += os.write(self._fd, payload[written:])
+
+
+def _last_byte(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        return file.read(1)

@@ -1,0 +1,115 @@
+"""Write records to standard output, as JSON lines or for a person.
+
+Several processes may share one pipe. The kernel keeps a write of up to 4 096 bytes whole and tears longer ones, so on a
+pipe each batch is written under an advisory lock. A lock belongs to an open file description, and processes that
+inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``.
+"""
+
+import contextlib
+import os
+import select
+import stat
+import sys
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from fapilog import formats
+from fapilog.errors import SinkClosedError
+from fapilog.plugins import OPTIONS
+from fapilog.types import Batch
+
+try:
+    import fcntl
+except ImportError:  # Windows: pipes there are not locked
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(config=OPTIONS, kw_only=True)
+class StdoutSink:
+    """Write each record as one line to standard output; when the reader goes away the sink ends quietly."""
+
+    format: Annotated[Literal["auto", "json", "pretty"], BeforeValidator(lambda value: str(value).strip().lower())] = (
+        "auto"
+    )
+    """JSON lines, pretty for a person, or auto: pretty on a terminal and JSON otherwise."""
+
+    fd: int = 1
+    """The file descriptor to write to: 1 is standard output, 2 standard error."""
+
+    _private: int | None = field(default=None, init=False, repr=False)
+    _pretty: bool = field(default=False, init=False, repr=False)
+    _colour: bool = field(default=False, init=False, repr=False)
+
+    @property
+    def default_linger_seconds(self) -> float:
+        """A person at a terminal waits for nothing; a pipe gets batches."""
+        return 0.0 if _is_terminal(self.fd) else 0.05
+
+    def open(self) -> None:
+        """Look at what standard output is."""
+        terminal = _is_terminal(self.fd)
+        self._pretty = self.format == "pretty" or (self.format == "auto" and terminal)
+        self._colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and not os.environ.get("NO_COLOR"))
+        if fcntl is not None and self._private is None:
+            with contextlib.suppress(OSError):
+                if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
+                    # Without O_NONBLOCK this open would wait for a reader if there is none.
+                    self._private = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def write(self, batch: Batch) -> None:
+        """Write all lines of *batch*, whole."""
+        if self._pretty:
+            text = "".join([formats.pretty(line, colour=self._colour) for line in batch.lines])
+            payload = text.encode("utf-8", "backslashreplace")
+        else:
+            payload = batch.payload
+        try:
+            if self._private is None:
+                _write_all(self.fd, payload)
+            else:
+                fcntl.flock(self._private, fcntl.LOCK_EX)
+                try:
+                    _write_all(self._private, payload)
+                finally:
+                    fcntl.flock(self._private, fcntl.LOCK_UN)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self._silence_interpreter()
+            raise SinkClosedError("the reader of standard output is gone") from error
+        except OSError as error:
+            if error.errno == 9:  # EBADF: the process was started without a standard output
+                raise SinkClosedError("there is no standard output") from error
+            raise
+
+    def close(self) -> None:
+        """Close the second way into the pipe; standard output itself stays open."""
+        if self._private is not None:
+            os.close(self._private)
+            self._private = None
+
+    def _silence_interpreter(self) -> None:
+        """Keep the interpreter from complaining at its end that it cannot flush `sys.stdout` into a closed pipe."""
+        if self.fd == 1 and sys.stdout is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _write_all(fd: int, payload: bytes) -> None:
+    """Write everything, resuming at the exact byte when the descriptor is non-blocking and full."""
+    view = memoryview(payload)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(fd, select.POLLOUT)
+            waiting.poll()
