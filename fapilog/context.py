@@ -6,7 +6,7 @@ called from here, not by the caller nor by siblings.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
@@ -79,3 +79,15 @@ def get_trace_id() -> str | None:
     """Return the trace id of the current request, 32 hex digits, or None outside a request."""
     request = current_request.get()
     return None if request is None else request.ids.get("trace_id")
+
+
+def remember_request(error: BaseException, request: RequestContext) -> None:
+    """Note on *error* which request it left, for whoever logs it when that request is no longer current."""
+    with suppress(Exception):  # an exception class may refuse attributes
+        error.__fapilog_request__ = request  # type: ignore[attr-defined]
+
+
+def remembered_request(error: BaseException | None) -> RequestContext | None:
+    """Return the request *error* left, or None if it left none."""
+    request = getattr(error, "__fapilog_request__", None)
+    return request if isinstance(request, RequestContext) else None
