@@ -60,8 +60,12 @@ class Reporter:
     def write(self, message: str) -> None:
         """Write one line at once, without counting."""
         line = "fapilog: " + message.replace("\n", " ").replace("\r", " ") + "\n"
+        self.write_line(line.encode("utf-8", "backslashreplace"))
+
+    def write_line(self, line: bytes) -> None:
+        """Write a finished line, such as a record that has nowhere else to go."""
         try:
-            os.write(self._fd, line.encode("utf-8", "backslashreplace"))
+            os.write(self._fd, line)
         except OSError:  # stderr is closed or full: there is nobody left to tell
             return
 

@@ -88,7 +88,7 @@ class Recorder:
     ) -> None:
         """Record into *queue* what is at least *level*; *static* fields end every line."""
         self.level = level
-        self.queue = queue
+        self.queue: Any = queue
         self.filtered: Counter[str] = Counter()
         self._processors = tuple(processors)
         self._redact = redact or Redact()
@@ -162,6 +162,19 @@ class Recorder:
             self._failed(error)
             if surface_bugs():
                 raise
+
+    def adopt(self, early: "Recorder") -> None:
+        """Take over what was logged before there was a configuration: what is below the level is filtered now."""
+        items, _ = early.queue.take()
+        for level, timestamp_ns, line in items:
+            if level < self.level:
+                self.filtered["level"] += 1
+            else:
+                front = line.rpartition(early._tail)[0] + self._tail
+                self.queue.put(level, timestamp_ns, front)
+        with self.queue.lock:
+            self.queue.dropped += early.queue.dropped
+            early.queue.dropped.clear()
 
     def _start_second(self, now: int) -> tuple[int, bytes]:
         """Format the second that *now* is in, once for all records in it."""
@@ -257,8 +270,13 @@ class _Slot:
         self.recorder = self.early()
 
     def early(self) -> Recorder:
-        """Return a recorder for the time before `configure_logging`: everything from debug up is kept, to a bound."""
-        queue = Queue(self.numbers, max_records=EARLY_RECORDS, overflow="drop", drop_reason="early_full")
+        """Return a recorder for the time before `configure_logging`: every level is kept, to a bound.
+
+        Its records are numbered anew when they are adopted, so that those below the level leave no gap.
+        """
+        queue = Queue(
+            Numbers(), max_records=EARLY_RECORDS, overflow="block", block_timeout_seconds=0, drop_reason="early_full"
+        )
         return Recorder(queue, level=TRACE)
 
 

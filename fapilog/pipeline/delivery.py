@@ -187,7 +187,7 @@ class Delivery:
             delivered=self._delivered,
             queued=len(queue.items) + on_the_way + len(self._inbox),
             in_flight=self._in_flight,
-            dropped=dict(dropped),
+            dropped={reason: count for reason, count in dropped.items() if count},
         )
 
     def pending(self) -> int:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from fapilog.diagnostics import DropReason
@@ -122,13 +122,6 @@ class Queue:
         with self.lock:
             return not self._admit(level, 0)
 
-    def restore(self, items: Iterable[Item]) -> None:
-        """Put records that are already numbered in front of all others, without a bound: they were admitted once."""
-        with self.lock:
-            kept = list(items)
-            self.items.extendleft(reversed(kept))
-            self.bytes += sum([len(item[2]) for item in kept])
-
     def take(self) -> tuple[list[Item], int]:
         """Remove and return everything that waits, oldest first, and its size in bytes."""
         with self.lock:
@@ -154,7 +147,7 @@ class Queue:
         """Apply the overflow policy; the lock is held."""
         if self.closed:
             return self._drop("closed")
-        may_wait = self.overflow in ("auto", "block") and not _must_not_wait()
+        may_wait = self.overflow in ("auto", "block") and self.block_timeout_seconds > 0 and not _must_not_wait()
         fill = self._fill(size)
         if fill > 1:
             if self.overflow == "drop_oldest" and size <= self.max_bytes:

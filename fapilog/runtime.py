@@ -1,0 +1,476 @@
+"""Build a running logger from settings, install it, hold the one there is, and end it.
+
+Everything is built before anything is swapped: when `configure_logging` raises, what ran before goes on.
+"""
+
+import dataclasses
+import difflib
+import errno
+import os
+import socket
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+from pydantic import ValidationError
+
+from fapilog import lifecycle
+from fapilog.capture import ServerLoggers
+from fapilog.diagnostics import report
+from fapilog.errors import ConfigurationError, SinkStartError
+from fapilog.logger import BoundLogger, Recorder, slot, structlog_factory
+from fapilog.middleware import LoggingMiddleware, install
+from fapilog.pipeline.delivery import Delivery, DeliveryOptions
+from fapilog.pipeline.ledger import FlushResult, Stats
+from fapilog.pipeline.queue import Queue
+from fapilog.pipeline.worker import Worker
+from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, parse_sink, unmasked
+from fapilog.processors.redact import Redact
+from fapilog.settings import LoggingSettings
+from fapilog.types import LEVELS, Processor, Sink
+
+_DELIVERY_OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(DeliveryOptions))
+_WRITE_THROUGH_SECONDS: Final = 0.25
+
+
+def configure_logging(
+    app: Any = None,
+    settings: Any = None,
+    *,
+    sinks: Sequence[Any] | str | None = None,
+    processors: Iterable[Any] | None = None,
+    **overrides: Any,
+) -> "Handle":
+    """Start logging, for an application or for any other program.
+
+    Called again it replaces what ran before, and loses nothing.
+
+    Args:
+        app: A FastAPI or Starlette application; each of its requests then has ids and an access record. A
+            `LoggingSettings` may stand here too. None for a script.
+        settings: The settings; None reads them from the environment and ``.env``.
+        sinks: Where records go, in place of the setting: names, URIs, ``{"type": …}`` dicts, sink objects.
+        processors: Processors of your own, or names of them; they run before values are made plain and redacted.
+        **overrides: Any setting, in lower case, and options of a sink as a dict under its name.
+
+    Returns:
+        A handle on what now runs. As ``async with configure_logging(app): yield`` in a lifespan it drains at the end
+        of the block and goes on; as ``with configure_logging():`` it is closed at the end of the block.
+
+    Raises:
+        ConfigurationError: A setting, an option or *app* cannot be used, or a sink named here cannot start. Nothing
+            has changed then.
+    """
+    app, settings = _sorted_by_type(app, settings)
+    resolved = _resolve(settings, sinks, overrides)
+    named = sinks is not None or "sinks" in resolved.model_fields_set
+    runtime = Runtime(resolved, _parse(resolved), [build_processor(each) for each in processors or ()], named=named)
+    if isinstance(app, LoggingMiddleware):
+        _state.follow(app)
+    elif app is not None:
+        install(app, _state.wrap)
+    _state.install(runtime)
+    return Handle(runtime)
+
+
+class Runtime:
+    """One configuration, running."""
+
+    def __init__(
+        self, settings: LoggingSettings, specs: Sequence[SinkSpec], processors: Sequence[Processor], *, named: bool
+    ) -> None:
+        """Build every part; sinks that were *named* by the user must be able to start."""
+        self.settings = settings
+        self._specs = tuple(specs)
+        self._processors = tuple(processors)
+        self._redact = Redact(settings.redact_fields, settings.redact_replacement)
+        self._closed = False
+        sinks = [(spec, *_make_sink(spec, settings)) for spec in self._specs]
+        self._assemble([each for each in sinks if _can_start(each[0], each[1], named=named)])
+
+    def _assemble(self, sinks: Sequence[tuple[SinkSpec, Sink, DeliveryOptions]]) -> None:
+        settings = self.settings
+        self.queue = Queue(
+            slot.numbers,
+            max_records=settings.queue_maxsize,
+            max_bytes=settings.queue_max_bytes,
+            overflow=settings.queue_overflow,
+            block_timeout_seconds=settings.block_timeout_seconds,
+        )
+        self.deliveries = [Delivery(spec.name, sink, options, self.queue) for spec, sink, options in sinks]
+        self.worker = Worker(self.queue, self.deliveries, block_timeout_seconds=settings.block_timeout_seconds)
+        lowest = min((delivery.level for delivery in self.deliveries), default=LEVELS[settings.level])
+        static = {"service": settings.service, "env": settings.env, "version": settings.version}
+        self.recorder = Recorder(
+            self.queue,
+            level=max(LEVELS[settings.level], lowest),
+            processors=self._processors,
+            redact=self._redact,
+            static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
+        )
+
+    def begin_anew(self) -> None:
+        """Become a fresh runtime in a forked child. What was inherited is kept from ever being closed, and not used."""
+        _graveyard.append((self.queue, self.deliveries, self.worker, self.recorder))
+        fresh = []
+        for spec, delivery in zip([self._spec(each.name) for each in self.deliveries], self.deliveries, strict=True):
+            sink = delivery.sink
+            if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
+                sink = dataclasses.replace(sink)
+            fresh.append((spec, sink, delivery.options))
+        self._assemble(fresh)
+
+    def _spec(self, name: str) -> SinkSpec:
+        return next(spec for spec in self._specs if spec.name == name)
+
+    def stats(self) -> Stats:
+        """Return one consistent snapshot of every counter."""
+        queue = self.queue
+        with queue.lock:
+            return Stats(
+                instance=queue.sequence.instance,
+                accepted=queue.accepted,
+                filtered=dict(self.recorder.filtered),
+                dropped=dict(queue.dropped),
+                queue_records=len(queue.items),
+                queue_bytes=queue.bytes,
+                sinks={delivery.name: delivery.stats() for delivery in self.deliveries},
+            )
+
+    def close(self, timeout_seconds: float) -> FlushResult:
+        """Deliver what can be delivered in that time, then end. Says on stderr what was lost, if anything was."""
+        if self._closed:
+            return FlushResult({})
+        self._closed = True
+        result = self.worker.close(timeout_seconds)
+        stats = self.stats()
+        if stats.lost:
+            report.write(_closing_line(stats))
+        return result
+
+
+class Handle:
+    """What `configure_logging` returns: a hold on the logger that runs."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Hold *runtime*."""
+        self._runtime = runtime
+
+    @property
+    def settings(self) -> LoggingSettings:
+        """The settings in effect."""
+        return self._runtime.settings
+
+    def stats(self) -> Stats:
+        """Return what became of every record, as exact integers in one consistent snapshot."""
+        return self._runtime.stats()
+
+    def flush(self, timeout_seconds: float | None = None) -> FlushResult:
+        """Deliver and fsync everything logged so far.
+
+        Args:
+            timeout_seconds: How long to wait; None means the shutdown timeout of the settings.
+
+        Returns:
+            What is still pending for each sink.
+        """
+        return self._runtime.worker.flush(self._seconds(timeout_seconds))
+
+    async def aflush(self, timeout_seconds: float | None = None) -> FlushResult:
+        """Do what `flush` does without blocking the event loop."""
+        return await self._runtime.worker.aflush(self._seconds(timeout_seconds))
+
+    def close(self, timeout_seconds: float | None = None) -> FlushResult:
+        """Deliver everything and stop. What is logged afterwards is kept as before the first `configure_logging`."""
+        return _state.close(self._runtime, self._seconds(timeout_seconds))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        _state.write_through(self._runtime, on=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await _state.drain(self._runtime)
+
+    def _seconds(self, timeout_seconds: float | None) -> float:
+        return self.settings.shutdown_timeout_seconds if timeout_seconds is None else timeout_seconds
+
+
+class _State:
+    """The one runtime there is."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self.servers = ServerLoggers()
+        self.middlewares: weakref.WeakSet[LoggingMiddleware] = weakref.WeakSet()
+        self._structlog_before: dict[str, Any] | None = None
+        self._lock = threading.RLock()
+
+    def install(self, runtime: Runtime) -> None:
+        """Let every logger write to *runtime* from now on, and end what ran before."""
+        with self._lock:
+            previous, before = self.runtime, slot.recorder
+            if previous is None:
+                runtime.recorder.adopt(before)
+            self.runtime, slot.recorder = runtime, runtime.recorder
+            if previous is not None:
+                # Its worker delivers the older records before the new one starts, so their order is kept.
+                previous.close(previous.settings.shutdown_timeout_seconds)
+            else:
+                runtime.recorder.adopt(before)
+            runtime.worker.attach()
+            self._take_over_structlog()
+            self.started()
+        lifecycle.on_terminate(self.end)
+
+    def close(self, runtime: Runtime, timeout_seconds: float) -> FlushResult:
+        """End *runtime*; if it is the current one, loggers wait for the next."""
+        with self._lock:
+            if self.runtime is runtime:
+                self.runtime, slot.recorder = None, slot.early()
+                self.servers.release()
+                if self._structlog_before is not None:
+                    structlog.reset_defaults()
+                    if self._structlog_before["wrapper_class"] is not structlog.get_config()["wrapper_class"]:
+                        structlog.configure(**self._structlog_before)
+                    self._structlog_before = None
+        return runtime.close(timeout_seconds)
+
+    def _take_over_structlog(self) -> None:
+        """Send what is logged through `structlog.get_logger` the same way, and remember how it went before."""
+        if self._structlog_before is None:
+            self._structlog_before = structlog.get_config()
+        structlog.configure(
+            processors=[],
+            wrapper_class=BoundLogger,
+            context_class=dict,
+            logger_factory=structlog_factory,
+            cache_logger_on_first_use=True,
+        )
+
+    def write_through(self, runtime: Runtime, *, on: bool) -> None:
+        """Have each log call wait for its delivery, or no longer.
+
+        After the lifespan's end nothing is sure to run again, but the server still logs a line or two.
+        """
+        if runtime is self.runtime:
+            runtime.recorder.queue = _WriteThrough(runtime.queue, runtime.worker) if on else runtime.queue
+
+    def started(self) -> None:
+        """Begin with an application's lifespan: take over the server's loggers, which it may have set up only now."""
+        with self._lock:
+            if self.runtime is not None:
+                self.write_through(self.runtime, on=False)
+                access_log = self.runtime.settings.access_log
+                self.servers.capture(silence_access=access_log and len(self.middlewares) > 0)
+                for middleware in self.middlewares:
+                    middleware.access_log = access_log
+
+    async def stopped(self) -> None:
+        """End with an application's lifespan: everything is delivered and durable; logging goes on."""
+        if self.runtime is not None:
+            await self.drain(self.runtime)
+
+    async def drain(self, runtime: Runtime) -> None:
+        """Deliver everything, and from now on each record at once."""
+        await runtime.worker.aflush(runtime.settings.shutdown_timeout_seconds)
+        self.write_through(runtime, on=True)
+
+    def wrap(self, app: Any) -> LoggingMiddleware:
+        """Put our middleware around *app*."""
+        return self.follow(LoggingMiddleware(app))
+
+    def follow(self, middleware: LoggingMiddleware) -> LoggingMiddleware:
+        """Have a middleware follow the settings, and the runtime the lifespan that it sees."""
+        middleware.on_startup, middleware.on_shutdown = self.started, self.stopped
+        if self.runtime is not None:
+            middleware.access_log = self.runtime.settings.access_log
+        self.middlewares.add(middleware)
+        return middleware
+
+    def drain_at_exit(self) -> None:
+        """Deliver everything while the interpreter can still do anything; other exit functions may log after this."""
+        if self.runtime is not None:
+            self.runtime.worker.flush(self.runtime.settings.shutdown_timeout_seconds)
+
+    def end(self) -> None:
+        """End with the process: close, and send what is logged from now on straight to stderr."""
+        runtime = self.runtime
+        if runtime is not None:
+            runtime.close(runtime.settings.shutdown_timeout_seconds)
+        else:
+            for _level, _timestamp, line in slot.recorder.queue.take()[0]:
+                report.write_line(line)
+        slot.recorder.queue = _Stderr(slot.recorder.queue)
+
+    def begin_anew(self) -> None:
+        """Start over in a forked child."""
+        self._lock = threading.RLock()
+        report.reset()
+        slot.begin()
+        if self.runtime is not None:
+            self.runtime.begin_anew()
+            slot.recorder = self.runtime.recorder
+            self.runtime.worker.attach()
+
+
+class _Detour:
+    """A queue that does something else with a record; everything but `put` is the real queue's."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+
+class _WriteThrough(_Detour):
+    """Wait until each record is delivered, for the time after which nothing is sure to run."""
+
+    def __init__(self, queue: Queue, worker: Worker) -> None:
+        super().__init__(queue)
+        self._worker = worker
+
+    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
+        """Queue a record and see it delivered."""
+        accepted = self._queue.put(level, timestamp_ns, front)
+        self._worker.flush(_WRITE_THROUGH_SECONDS, durable=False)
+        return bool(accepted)
+
+
+class _Stderr(_Detour):
+    """Write each record to stderr: the pipeline has ended, and losing it silently is worse."""
+
+    pressed = False
+
+    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:  # noqa: ARG002 - the queue's signature
+        """Number a record and write it at once."""
+        report.write_line(b'%b%d"}\n' % (front, next(self._queue.sequence.numbers)))
+        return True
+
+
+def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:
+    """Build a sink, and the pipeline's options for it, from what the user wrote and what the settings hold."""
+    options: dict[str, Any] = {**unmasked(settings.sink_options.get(spec.name, {})), **unmasked(spec.options)}
+    if spec.type == "stdout":
+        options.setdefault("format", settings.json_console)
+    ours = {name: options.pop(name) for name in list(options) if name in _DELIVERY_OPTIONS}
+    try:
+        delivery = DeliveryOptions(**ours)
+    except ValidationError as error:
+        raise ConfigurationError(f"sink {spec.name!r}: {explain(error, sorted(_DELIVERY_OPTIONS))}") from None
+    return build_sink(spec, options), delivery
+
+
+def _can_start(spec: SinkSpec, sink: Sink, *, named: bool) -> bool:
+    """Open a sink. One that the user named must; a default one that cannot is left out, and said.
+
+    Raises:
+        SinkStartError: If a named sink cannot.
+    """
+    opening = getattr(sink, "open", None)
+    if opening is None:
+        return True
+    try:
+        opening()
+    except (OSError, ConfigurationError) as error:
+        why = f"sink {spec.name!r} cannot start: {_what_failed(error)}"
+        if named:
+            raise SinkStartError(why) from error
+        report(f"{why}; the other sinks go on. Name the sinks you want in FAPILOG_SINKS to silence this")
+        return False
+    return True
+
+
+def _what_failed(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    name = errno.errorcode.get(error.errno, "?")
+    user = f" as uid {os.getuid()}" if hasattr(os, "getuid") else ""
+    return (
+        f"{error.strerror} (errno {error.errno} {name}) at {str(error.filename)!r}{user}; "
+        "make it writable, or choose another path"
+    )
+
+
+def _sorted_by_type(app: Any, settings: Any) -> tuple[Any, LoggingSettings | None]:
+    """Tell an application from settings, whichever came first."""
+    if isinstance(app, LoggingSettings):
+        if settings is not None:
+            raise ConfigurationError("two settings were given; give one, and an application before it")
+        app, settings = None, app
+    if settings is not None and not isinstance(settings, LoggingSettings):
+        raise ConfigurationError(f"settings must be a LoggingSettings, got {type(settings).__qualname__}")
+    if app is not None and not callable(app):
+        raise ConfigurationError(
+            f"the first argument must be an ASGI application or a LoggingSettings, got {type(app).__qualname__}"
+        )
+    return app, settings
+
+
+def _resolve(settings: LoggingSettings | None, sinks: Any, overrides: Mapping[str, Any]) -> LoggingSettings:
+    """Combine settings, sinks and keywords; keywords win."""
+    given = dict(overrides)
+    if sinks is not None:
+        given["sinks"] = sinks
+    if settings is not None:
+        given = {**{name: getattr(settings, name) for name in settings.model_fields_set}, **given}
+    try:
+        return LoggingSettings(**given)
+    except ValidationError as error:
+        said = []
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            where = ".".join(str(part) for part in problem["loc"])
+            what = problem["msg"].removeprefix("Value error, ")
+            said.append(f"{where}: {what}" if where else what)
+        raise ConfigurationError("; ".join(said)) from None
+
+
+def _parse(settings: LoggingSettings) -> list[SinkSpec]:
+    """Take the sinks apart, give each a name of its own, and say which options belong to none of them."""
+    specs: list[SinkSpec] = []
+    for each in settings.sinks:
+        spec = parse_sink(each)
+        taken = {other.name for other in specs}
+        name, number = spec.name, 2
+        while name in taken:
+            name, number = f"{spec.name}-{number}", number + 1
+        specs.append(dataclasses.replace(spec, name=name))
+    names = [spec.name for spec in specs]
+    for name in settings.sink_options:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            report(f"options are set for a sink {name!r}, which is not one of {', '.join(names) or 'none'}{hint}")
+    return specs
+
+
+def _closing_line(stats: Stats) -> str:
+    """Say in one line what was lost."""
+    reasons = Counter(stats.dropped)
+    for sink in stats.sinks.values():
+        reasons.update(sink.dropped)
+    delivered = ", ".join(f"{name}={sink.delivered}" for name, sink in stats.sinks.items())
+    lost = ", ".join(f"{reason}={count}" for reason, count in sorted(reasons.items()) if count)
+    return f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={stats.lost} ({lost})"
+
+
+_graveyard: Final[list[Any]] = []
+"""What a forked child inherited: never used, never closed, never finalised, since the parent still needs it."""
+
+_state: Final = _State()
+lifecycle.at_exit(_state.drain_at_exit, _state.end)
+lifecycle.after_fork(_state.begin_anew)
