@@ -1,1 +1,32 @@
-"""Read the embedded store: a directory of segments and Parquet files, through DuckDB."""
+"""Read the embedded store: a directory of segments and Parquet files, through DuckDB.
+
+::
+
+    <path>/
+        .gitignore
+        logs.duckdb             the view `logs`, for any DuckDB shell: duckdb -readonly logs/logs.duckdb
+        manifest.json           which Parquet files count, and which segments are in them or gone
+        store.lock              held by whoever changes the manifest
+        segments/
+            0.lock              slot 0, held by the process that writes in it
+            0-17.jsonl          what that process appends to
+        parquet/
+            20261120T084953-1f0c9a52.parquet    one compaction's records, sorted by timestamp
+
+`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact` and `rebuild`; the others never do.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fapilog.store.query import LogStore
+
+__all__ = ["LogStore"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LogStore":
+        from fapilog.store.query import LogStore  # noqa: PLC0415 - a process that only writes must not load DuckDB
+
+        return LogStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

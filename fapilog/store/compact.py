@@ -1,0 +1,294 @@
+"""Turn closed segments into Parquet files: smaller, typed, sorted by time, and quick to query.
+
+At every moment, a crash included, a query sees each record once: a Parquet file is complete before the manifest names
+it, the same step takes its segments out, and these are deleted only when no query can still be reading them.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from fapilog.errors import StoreError
+from fapilog.files.lock import PRIVATE_DIRECTORY, PRIVATE_FILE
+from fapilog.files.segment import Segment, hold_slot, sync_directory
+from fapilog.store.manifest import (
+    DATABASE,
+    MANIFEST,
+    PARQUET,
+    SEGMENTS,
+    Manifest,
+    ParquetFile,
+    list_parquet,
+    lock_store,
+)
+from fapilog.store.rebuild import NOTE, is_sound, load_or_rebuild, require_store
+from fapilog.store.retain import GRACE_SECONDS, retire, sweep
+from fapilog.store.schema import file_literal, lines_query, literal, logs_query, parquet_query, records_query
+
+GROUP_BYTES: Final = 64 * 1024 * 1024
+_EMPTY_SEGMENT: Final = "none.jsonl"
+_SPILL: Final = "spill.tmp"
+
+
+@dataclass(kw_only=True)
+class CompactResult:
+    """What one compaction did."""
+
+    ran: bool = True
+    """False if another process was compacting this store, and nothing was done."""
+
+    segments: int = 0
+    """Segments that became Parquet."""
+
+    records: int = 0
+    skipped_lines: int = 0
+    """Lines that are no JSON object, such as the half line of a killed process. They are not kept."""
+
+    segment_bytes: int = 0
+    parquet_bytes: int = 0
+    retired: int = 0
+    """Files that are beyond the bounds of the store."""
+
+    deleted: int = 0
+    """Files that no longer exist, having been retired or compacted a while ago."""
+
+    problems: list[str] = field(default_factory=list)
+    """What could not be done. Such segments stay as they are and are still read."""
+
+
+def compact(
+    path: str | os.PathLike[str],
+    *,
+    max_bytes: int | None = None,
+    max_age_days: float | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+    memory_limit: str = "256MB",
+    group_bytes: int = GROUP_BYTES,
+    clock: Callable[[], float] = time.time,
+) -> CompactResult:
+    """Compact the store in the directory *path*: all segments that no process can append to any more.
+
+    Args:
+        path: The directory that the duckdb sink writes to.
+        max_bytes: Retire the oldest files until no more than this is left; None for no bound.
+        max_age_days: Retire files whose records are all older; None for no bound.
+        grace_seconds: How long a file is kept for queries that began before it was replaced.
+        memory_limit: What DuckDB may use; beyond it sorts on disk.
+        group_bytes: How much of segments goes into one Parquet file, roughly.
+        clock: Gives the time, in seconds since the epoch.
+
+    Raises:
+        StoreNotFoundError: There is no store.
+        StoreError: The manifest or ``logs.duckdb`` cannot be written. No record is lost.
+    """
+    store = Path(path).expanduser().absolute()
+    require_store(store)
+    lock = lock_store(store)
+    if lock is None:
+        return CompactResult(ran=False)
+    try:
+        with lock, _connect(store, memory_limit) as connection:
+            return _Compaction(store, connection, clock, group_bytes).run(max_bytes, max_age_days, grace_seconds)
+    except (OSError, duckdb.Error) as error:
+        raise StoreError(f"cannot compact {str(store)!r}: {error}") from error
+
+
+class _Compaction:
+    """One compaction of a store whose lock is held."""
+
+    def __init__(
+        self, store: Path, connection: duckdb.DuckDBPyConnection, clock: Callable[[], float], group_bytes: int
+    ) -> None:
+        self.store = store
+        self.connection = connection
+        self.clock = clock
+        self.group_bytes = group_bytes
+        self.result = CompactResult()
+        self.manifest, problem = load_or_rebuild(store, connection, now=clock())
+        if problem is not None:
+            self.result.problems.append(problem)
+        if problem is not None or not (store / MANIFEST).exists():
+            self.manifest.save(store)
+
+    def run(self, max_bytes: int | None, max_age_days: float | None, grace_seconds: float) -> CompactResult:
+        self._delete_unfinished()
+        with contextlib.ExitStack() as held:  # an idle slot stays so until the manifest has its last segment
+            for group in self._groups(self._closed(held)):
+                self._compact(group)
+        self.manifest, self.result.retired = retire(
+            self.store, self.manifest, max_bytes=max_bytes, max_age_days=max_age_days, now=self.clock()
+        )
+        if self.manifest.view_generation != self.manifest.generation or not (self.store / DATABASE).exists():
+            write_view(self.store, self.manifest)
+            self.manifest = replace(self.manifest, view_generation=self.manifest.generation)
+            self.manifest.save(self.store)
+        self.manifest, self.result.deleted = sweep(
+            self.store, self.manifest, grace_seconds=grace_seconds, now=self.clock()
+        )
+        return self.result
+
+    def _delete_unfinished(self) -> None:
+        """Delete what a compaction left that was killed before the manifest had it."""
+        named = {file.name for file in self.manifest.parquet}
+        named |= {Path(entry.name).name for entry in self.manifest.retired}
+        for name in list_parquet(self.store):
+            if name not in named and is_sound(self.store / PARQUET / name, None):
+                (self.store / PARQUET / name).unlink(missing_ok=True)
+        for path in (self.store / PARQUET).glob("*.parquet.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _closed(self, held: contextlib.ExitStack) -> Iterator[Segment]:
+        live = self.manifest.live_segments(self.store)
+        last = {segment.slot: segment.number for segment in live}
+        for segment in live:
+            if segment.number == last[segment.slot]:
+                if (lock := hold_slot(self.store / SEGMENTS, segment.slot)) is None:
+                    continue
+                held.enter_context(lock)
+            size = (self.store / SEGMENTS / segment.name).stat().st_size  # it may have grown since it was listed
+            if size or segment.number < last[segment.slot]:
+                yield segment._replace(size_bytes=size)
+
+    def _groups(self, segments: Iterator[Segment]) -> Iterator[list[Segment]]:
+        group: list[Segment] = []
+        size = 0
+        for segment in segments:
+            if group and size + segment.size_bytes > self.group_bytes:
+                yield group
+                group, size = [], 0
+            group.append(segment)
+            size += segment.size_bytes
+        if group:
+            yield group
+
+    def _compact(self, group: list[Segment]) -> None:
+        try:
+            self._write(group)
+        except (OSError, duckdb.Error) as error:
+            if len(group) > 1:  # perhaps only one of them is at fault
+                for segment in group:
+                    self._compact([segment])
+            else:
+                self.result.problems.append(f"{group[0].name} stays a segment: {str(error).splitlines()[0]}")
+
+    def _write(self, group: list[Segment]) -> None:
+        files = ", ".join(file_literal(self.store / SEGMENTS / segment.name) for segment in group if segment.size_bytes)
+        generation = self.manifest.generation + 1
+        lines = lines_query(f"[{files}]", max_object_bytes=max(segment.size_bytes for segment in group) + 1)
+        rows, skipped, oldest, newest = self._survey(lines) if files else (0, 0, None, None)
+        manifest = self.manifest.without(group, [], now=self.clock())
+        if rows:
+            facts: dict[str, Any] = {"rows": rows, "oldest": oldest, "newest": newest}
+            sources = {segment.name: segment.size_bytes for segment in group}
+            note = json.dumps({"generation": generation, "segments": sources, "file": facts})
+            began = datetime.fromtimestamp(self.clock() if oldest is None else oldest, UTC)
+            name = f"{began:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.parquet"
+            size = self._write_parquet(name, lines, note)
+            file = ParquetFile(name=name, size_bytes=size, **facts)
+            manifest = replace(manifest, parquet=(*manifest.parquet, file))
+            self.result.parquet_bytes += size
+        replace(manifest, skipped_lines=manifest.skipped_lines + skipped).save(self.store)
+        self.manifest = replace(manifest, skipped_lines=manifest.skipped_lines + skipped)
+        self.result.segments += len(group)
+        self.result.segment_bytes += sum(segment.size_bytes for segment in group)
+        self.result.records += rows
+        self.result.skipped_lines += skipped
+
+    def _survey(self, lines: str) -> tuple[int, int, float | None, float | None]:
+        row = self.connection.execute(
+            "SELECT count(*) FILTER (good), count(*) FILTER (NOT good), epoch(min(t)), epoch(max(t)) FROM ("  # noqa: S608 - quoted
+            "SELECT coalesce(json LIKE '{%', false) AS good, "
+            "CASE WHEN good THEN TRY_CAST(json->>'timestamp' AS TIMESTAMP) END AS t "
+            f"FROM ({lines}))"
+        ).fetchone()
+        assert row is not None  # noqa: S101 - an aggregate gives a row
+        return row
+
+    def _write_parquet(self, name: str, lines: str, note: str) -> int:
+        directory = self.store / PARQUET
+        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        beside = directory / f"{name}.tmp"
+        try:
+            self.connection.execute(
+                f"COPY (SELECT * FROM ({records_query(lines)}) ORDER BY timestamp) "  # noqa: S608 - quoted
+                f"TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{NOTE}: {literal(note)}}})"
+            )
+            beside.chmod(PRIVATE_FILE)
+            size = _sync_file(beside)
+            beside.rename(directory / name)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_directory(directory)
+        return size
+
+
+def write_view(store: Path, manifest: Manifest) -> None:
+    """Put a new ``logs.duckdb`` in place of the old, so that any DuckDB shell finds the view `logs` in it.
+
+    The view names the Parquet files of *manifest*, and finds segments by itself. Opened before the swap, it goes on
+    working for the grace period; after that it fails, rather than leave out what it no longer finds.
+    """
+    sentinel = store / SEGMENTS / _EMPTY_SEGMENT  # a pattern that matches no file is an error to DuckDB
+    sentinel.touch(mode=PRIVATE_FILE)
+    left_out = [f"{SEGMENTS}/{_EMPTY_SEGMENT}", *(entry.name for entry in manifest.retired)]
+    names = ", ".join(literal(Path(name).name) for name in left_out if name.startswith(f"{SEGMENTS}/"))
+    pattern = literal(f"{file_literal(store / SEGMENTS)[1:-1].replace(chr(39) * 2, chr(39))}/*.jsonl")
+    lines = f"SELECT json FROM ({lines_query(pattern)}) WHERE parse_filename(filename) NOT IN ({names})"  # noqa: S608 - quoted
+    files = [file for file in manifest.parquet if is_sound(store / PARQUET / file.name, file.size_bytes)]
+    sources = [parquet_query(store / PARQUET / file.name for file in files)] if files else []
+    logs = logs_query([*sources, records_query(lines)])
+    fresh = (
+        f"SELECT CASE WHEN CAST(content->>'oldest_view' AS BIGINT) <= {manifest.generation} THEN true ELSE "  # noqa: S608 - quoted
+        f"error('the store was compacted since this view was opened; open logs.duckdb again') END "
+        f"FROM read_text({file_literal(store / MANIFEST)})"
+    )
+    beside = store / f"{DATABASE}.tmp"
+    for leftover in (beside, store / f"{DATABASE}.tmp.wal"):
+        leftover.unlink(missing_ok=True)
+    with duckdb.connect(str(beside), config=_CONFIG) as database:
+        database.execute(f"CREATE VIEW logs AS SELECT * FROM ({logs}) WHERE ({fresh})")  # noqa: S608 - quoted
+    beside.chmod(PRIVATE_FILE)
+    _sync_file(beside)
+    beside.replace(store / DATABASE)
+    sync_directory(store)
+
+
+_CONFIG: Final[dict[str, Any]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "threads": 1,
+}
+
+
+@contextlib.contextmanager
+def _connect(store: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    spill = store / _SPILL
+    shutil.rmtree(spill, ignore_errors=True)
+    config = _CONFIG | {"memory_limit": memory_limit, "temp_directory": str(spill)}
+    try:
+        with duckdb.connect(":memory:", config=config) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def _sync_file(path: Path) -> int:
+    """Make the file durable and return its size."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)

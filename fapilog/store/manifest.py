@@ -1,0 +1,172 @@
+"""Remember which Parquet files make up the store, and which segments readers leave out.
+
+``manifest.json`` is the single commit point of the store: whoever holds the store's lock writes a new one beside it and
+renames it over the old, so a reader has either all of a change or none. ``logs.duckdb`` and the files that are deleted
+later follow from it. Nothing here needs DuckDB, as the process that writes logs keeps the bounds of the store too.
+"""
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from fapilog.errors import StoreError
+from fapilog.files.lock import OPEN_FLAGS, PRIVATE_FILE, FileLock
+from fapilog.files.segment import Segment, list_segments, sync_directory
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+DATABASE: Final = "logs.duckdb"
+SEGMENTS: Final = "segments"
+PARQUET: Final = "parquet"
+_LOCK: Final = "store.lock"
+
+
+class DamagedManifestError(StoreError):
+    """The manifest is there and cannot be believed, or is missing though there are Parquet files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetFile:
+    """One Parquet file of the store."""
+
+    name: str
+    """The file's name within ``parquet/``."""
+
+    rows: int
+    size_bytes: int
+
+    oldest: float | None
+    """Timestamp of its first record, in seconds since the epoch; None if no record has one."""
+
+    newest: float | None
+    """Timestamp of its last record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retired:
+    """A file that readers must leave out, and that is deleted once nobody can be reading it any more."""
+
+    name: str
+    """The file's name relative to the store, such as ``segments/0-1.jsonl``."""
+
+    at: float
+    """When it was retired, in seconds since the epoch."""
+
+    generation: int
+    """The first generation of the manifest without it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What the store consists of, at one moment."""
+
+    generation: int = 0
+    """Counts the changes."""
+
+    parquet: tuple[ParquetFile, ...] = ()
+    retired: tuple[Retired, ...] = ()
+
+    sealed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """By slot, the highest number of a segment that was ever retired. None up to it may be written again."""
+
+    view_generation: int = 0
+    """The generation that the view in ``logs.duckdb`` was made from."""
+
+    oldest_view: int = 0
+    """Views of an older generation are of no use: files they count on were deleted."""
+
+    skipped_lines: int = 0
+    """How many lines no compaction could read, ever."""
+
+    @classmethod
+    def load(cls, store: Path) -> Self:
+        """Read the manifest of *store*; one that was never compacted has an empty one.
+
+        Raises:
+            DamagedManifestError: `fapilog.store.rebuild` can make a new one from the files.
+        """
+        try:
+            body = json.loads((store / MANIFEST).read_bytes())
+            _verify(body)
+            return cls(
+                parquet=tuple(ParquetFile(**entry) for entry in body.pop("parquet")),
+                retired=tuple(Retired(**entry) for entry in body.pop("retired")),
+                **body,
+            )
+        except FileNotFoundError:
+            if list_parquet(store):
+                raise DamagedManifestError(f"{str(store / MANIFEST)!r} is missing") from None
+            return cls()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedManifestError(f"{str(store / MANIFEST)!r} is damaged: {error}") from error
+
+    def save(self, store: Path) -> None:
+        """Make this the manifest of *store*, durably and in one step. Only the holder of `lock_store` may."""
+        body: dict[str, Any] = {"format": FORMAT} | asdict(replace(self, sealed={})) | {"sealed": dict(self.sealed)}
+        body["checksum"] = _checksum(body)
+        replace_file(store / MANIFEST, json.dumps(body, indent=1).encode())
+
+    def without(self, segments: list[Segment], parquet: list[ParquetFile], *, now: float) -> Self:
+        """The next generation, in which *segments* and *parquet* are no longer read."""
+        generation = self.generation + 1
+        names = [f"{SEGMENTS}/{segment.name}" for segment in segments]
+        names += [f"{PARQUET}/{file.name}" for file in parquet]
+        sealed = dict(self.sealed)
+        for segment in segments:
+            sealed[str(segment.slot)] = max(sealed.get(str(segment.slot), 0), segment.number)
+        return replace(
+            self,
+            generation=generation,
+            parquet=tuple(file for file in self.parquet if file not in parquet),
+            retired=(*self.retired, *(Retired(name=name, at=now, generation=generation) for name in names)),
+            sealed=sealed,
+        )
+
+    def live_segments(self, store: Path) -> list[Segment]:
+        """The segments of *store* that readers read as they are."""
+        retired = {entry.name for entry in self.retired}
+        return [found for found in list_segments(store / SEGMENTS) if f"{SEGMENTS}/{found.name}" not in retired]
+
+
+def lock_store(store: Path) -> FileLock | None:
+    """Become the one process that may change the manifest of *store*, or return None if another is."""
+    return FileLock.take(store / _LOCK)
+
+
+def list_parquet(store: Path) -> list[str]:
+    """The names of all Parquet files that lie in *store*, whether the manifest has them or not."""
+    try:
+        return sorted(path.name for path in (store / PARQUET).iterdir() if path.name.endswith(".parquet"))
+    except FileNotFoundError:
+        return []
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give *path* new *content* so that at any moment, also after a power cut, it has the old or the new one."""
+    beside = path.with_name(path.name + ".tmp")
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, PRIVATE_FILE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+    beside.replace(path)
+    sync_directory(path.parent)
+
+
+def _verify(body: dict[str, Any]) -> None:
+    if body.pop("checksum") != _checksum(body):
+        raise ValueError("its checksum does not fit")
+    if body.pop("format") != FORMAT:
+        raise ValueError("another version of fapilog wrote it")
+
+
+def _checksum(body: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())

@@ -1,0 +1,202 @@
+"""Ask the store with SQL, at any time, while any number of processes write to it and compact it."""
+
+import os
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import duckdb
+
+from fapilog.errors import QueryError
+from fapilog.store.manifest import PARQUET, SEGMENTS
+from fapilog.store.rebuild import is_sound, load_or_rebuild, require_store
+from fapilog.store.schema import file_literal, lines_query, logs_query, parquet_query, records_query
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+_WITH_ZONE: Final = "TIMESTAMP WITH TIME ZONE"
+
+
+class Rows:
+    """The answer to a query, read piece by piece as it is iterated over, once."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, columns: Sequence[str], types: Sequence[str]) -> None:
+        self._cursor = cursor
+        self.columns = tuple(columns)
+        self.types = tuple(types)
+        """DuckDB's name of each column's type, such as ``VARCHAR``."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while True:
+            try:
+                chunk = self._cursor.fetchmany(1_000)
+            except duckdb.Error as error:
+                raise _query_error(error) from error
+            if not chunk:
+                return
+            yield from chunk
+
+
+class LogStore:
+    """The records of one store, as the view `logs`.
+
+    Every query looks at the directory anew, so it sees what was written up to that moment, by whichever process.
+    Reading takes no lock and changes nothing on disk.
+
+        with LogStore("logs") as store:
+            print(store.sql("select level, count(*) from logs group by level"))
+    """
+
+    warnings: list[str]
+    """What the last query had to leave out, such as a damaged file; empty if nothing."""
+
+    def __init__(self, path: str | os.PathLike[str] = "logs") -> None:
+        """Open the store in the directory *path*.
+
+        Raises:
+            StoreNotFoundError: There is none.
+        """
+        self.path = Path(path).expanduser().absolute()
+        require_store(self.path)
+        self.warnings = []
+        self._sound: set[tuple[str, int]] = set()
+        self._broken: set[str] = set()
+        spill = Path(tempfile.gettempdir()) / f"fapilog-{uuid.uuid4().hex}"  # DuckDB makes it if it ever needs it
+        self._database = duckdb.connect(
+            ":memory:",
+            config={
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "temp_directory": str(spill),
+            },
+        )
+
+    def sql(self, query: str, params: Parameters | None = None) -> duckdb.DuckDBPyRelation:
+        """Run one SELECT over the view `logs`; *params* fill ``$1``, ``?`` or ``$name`` in it.
+
+        The relation reads the files when it is first fetched from, which should be within a minute.
+
+        Raises:
+            QueryError: The statement is not a single SELECT, does not parse, or names what is not there. What goes
+                wrong only while rows are fetched from the relation is a `duckdb.Error`.
+        """
+        _require_select(query)
+        cursor = self._view()
+        try:
+            return cursor.sql(query, params=params)
+        except duckdb.Error as error:
+            raise _query_error(error) from error
+
+    def rows(self, query: str, params: Parameters | None = None) -> Rows:
+        """Run one SELECT as `sql` does, and read the answer in pieces, so that it may be larger than memory.
+
+        Times with a zone come as naive datetimes in UTC, like the column `timestamp`.
+
+        Raises:
+            QueryError: As `sql`, and also while the rows are read.
+        """
+        _require_select(query)
+        cursor = self._view()
+        try:
+            described = cursor.execute(f"DESCRIBE {query}", params).fetchall()
+            columns, types = [row[0] for row in described], [row[1] for row in described]
+            if _WITH_ZONE in types:  # Python gets those only with the help of pytz
+                names = [f"c{index}" for index in range(len(types))]
+                values = [
+                    f"CAST({name} AS TIMESTAMP)" if kind == _WITH_ZONE else name
+                    for name, kind in zip(names, types, strict=True)
+                ]
+                query = f"SELECT {', '.join(values)} FROM (\n{query.rstrip().rstrip(';')}\n) AS q({', '.join(names)})"  # noqa: S608 - it is the user's query
+                types = [kind.removesuffix(" WITH TIME ZONE") for kind in types]
+            cursor.execute(query, params)
+        except duckdb.Error as error:
+            raise _query_error(error) from error
+        return Rows(cursor, columns, types)
+
+    def close(self) -> None:
+        """Let go of DuckDB. Relations that were got from here can no longer be read."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _view(self) -> duckdb.DuckDBPyConnection:
+        """Make a connection in which `logs` is the store as it is now.
+
+        Each query has its own, so none disturbs another.
+        """
+        cursor = self._database.cursor()
+        cursor.execute("SET TimeZone = 'UTC'")
+        try:
+            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor)}")
+        except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
+            self._find_broken(cursor)
+            try:
+                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor)}")
+            except duckdb.Error as error:
+                raise _query_error(error) from error
+        return cursor
+
+    def _logs(self, cursor: duckdb.DuckDBPyConnection) -> str:
+        """Compose the view.
+
+        The manifest comes before the list of segments: a segment that becomes Parquet in between is still there.
+        """
+        self.warnings = []
+        manifest, problem = load_or_rebuild(self.path, cursor, now=time.time())
+        if problem is not None:
+            self.warnings.append(problem)
+        parquet = []
+        for file in manifest.parquet:
+            path = self.path / PARQUET / file.name
+            if file.name in self._broken or not self._is_sound(path, file.size_bytes):
+                self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
+            else:
+                parquet.append(path)
+        live, largest = [], 0
+        for segment in manifest.live_segments(self.path):
+            path = self.path / SEGMENTS / segment.name
+            if not os.access(path, os.R_OK):
+                self.warnings.append(f"{str(path)!r} cannot be read and was left out")
+            elif segment.size_bytes:
+                live.append(file_literal(path))
+                largest = max(largest, segment.size_bytes)
+        sources = [parquet_query(parquet)] if parquet else []
+        if live:
+            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_object_bytes=largest + 1)))
+        return logs_query(sources)
+
+    def _is_sound(self, path: Path, size_bytes: int) -> bool:
+        if (path.name, size_bytes) not in self._sound:
+            if not is_sound(path, size_bytes):
+                return False
+            self._sound.add((path.name, size_bytes))
+        return True
+
+    def _find_broken(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        for name, _ in self._sound:
+            try:
+                cursor.execute(f"DESCRIBE {parquet_query([self.path / PARQUET / name])}")
+            except duckdb.Error:
+                self._broken.add(name)
+
+
+def _require_select(query: str) -> None:
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise _query_error(error) from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        found = ", ".join(statement.type.name for statement in statements) or "nothing"
+        raise QueryError(f"a query is one SELECT statement, not {found}; the store is only read here")
+
+
+def _query_error(error: duckdb.Error) -> QueryError:
+    return QueryError(re.sub(r"\n{3,}", "\n\n", str(error)).strip())

@@ -1,0 +1,137 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fapilog.sinks.duckdb import DuckDBSink
+from fapilog.store import LogStore
+from fapilog.types import INFO, Batch
+
+
+def batch_of(*events: str) -> Batch:
+    lines = [json.dumps({"timestamp": "2026-11-20T08:00:00.000001Z", "event": event}) for event in events]
+    return Batch([(INFO, 0, line.encode() + b"\n") for line in lines])
+
+
+def events(path: Path) -> list[str]:
+    with LogStore(path) as store:
+        return [row[0] for row in store.sql("select event from logs order by event").fetchall()]
+
+
+def test_what_is_written_can_be_queried_at_once(tmp_path: Path) -> None:
+    sink = DuckDBSink(path=tmp_path / "logs")
+    sink.open()
+    sink.write(batch_of("one", "two"))
+    assert events(tmp_path / "logs") == ["one", "two"]
+    sink.close()
+
+
+def test_opening_makes_a_private_directory_and_takes_no_slot(tmp_path: Path) -> None:
+    DuckDBSink(path=tmp_path / "deep" / "logs").open()
+    store = tmp_path / "deep" / "logs"
+    assert store.stat().st_mode & 0o777 == 0o700
+    assert (store / ".gitignore").read_text() == "*\n"
+    assert list((store / "segments").iterdir()) == []
+    assert events(store) == []
+
+
+def test_a_directory_with_other_files_in_it_gets_no_gitignore(tmp_path: Path) -> None:
+    (tmp_path / "main.py").touch()
+    DuckDBSink(path=tmp_path).open()
+    assert not (tmp_path / ".gitignore").exists()
+
+
+def test_a_path_that_cannot_be_written_is_told_at_opening(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        DuckDBSink(path=tmp_path / "file").open()
+    with pytest.raises(OSError, match="/proc/nothing"):
+        DuckDBSink(path=Path("/proc/nothing")).open()
+
+
+def test_a_relative_path_is_that_of_the_moment_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sink = DuckDBSink()
+    monkeypatch.chdir("/")
+    sink.open()
+    sink.write(batch_of("one"))
+    assert events(tmp_path / "logs") == ["one"]
+    sink.close()
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(ValidationError, match="max_byte"):
+        DuckDBSink(max_byte=1)  # type: ignore[call-arg]
+
+
+def test_every_option_says_what_it_is() -> None:
+    fields = DuckDBSink.__pydantic_fields__  # type: ignore[attr-defined]
+    assert [name for name, option in fields.items() if not option.description] == []
+
+
+def test_a_sink_made_anew_in_a_forked_child_writes_beside_its_parent(tmp_path: Path) -> None:
+    sink = DuckDBSink(path=tmp_path)
+    sink.open()
+    sink.write(batch_of("parent 1"))
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            mine = dataclasses.replace(sink)
+            mine.open()
+            mine.write(batch_of("child 1"))
+            mine.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    sink.write(batch_of("parent 2"))
+    sink.flush()
+    assert events(tmp_path) == ["child 1", "parent 1", "parent 2"]
+    assert sorted(path.name for path in (tmp_path / "segments").glob("*.jsonl")) == ["0-1.jsonl", "1-1.jsonl"]
+    sink.close()
+
+
+def test_a_store_beyond_its_size_loses_its_oldest_records(tmp_path: Path) -> None:
+    sink = DuckDBSink(path=tmp_path, segment_max_bytes=1, max_bytes=500)
+    sink.open()
+    for number in range(20):
+        sink.write(batch_of(f"{number:02}"))
+    kept = events(tmp_path)
+    assert kept == [f"{number:02}" for number in range(20 - len(kept), 20)]
+    assert 5 <= len(kept) <= 9
+    sink.close()
+
+
+def test_a_store_whose_bounds_cannot_be_kept_is_written_all_the_same(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sink = DuckDBSink(path=tmp_path)
+    sink.open()
+    (tmp_path / "manifest.json").write_text("{")
+    sink.write(batch_of("one"))
+    assert events(tmp_path) == ["one"]
+    assert "within its bounds" in capfd.readouterr().err
+    sink.close()
+
+
+def test_a_process_that_writes_never_loads_duckdb(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from fapilog.sinks.duckdb import DuckDBSink
+from fapilog.types import Batch
+sink = DuckDBSink(path=Path({str(tmp_path)!r}), segment_max_bytes=1, max_bytes=1)
+sink.open()
+for _ in range(3):
+    sink.write(Batch([(20, 0, b'{{"event": "one"}}\\n')]))
+sink.flush()
+sink.close()
+assert "duckdb" not in sys.modules, "duckdb"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
