@@ -112,7 +112,7 @@ class Sink(Protocol):
     """
 
     def write(self, batch: Batch, /) -> Awaitable[None] | None:
-        """Deliver *batch*, or raise `fapilog.errors.RetryableError` if trying again may help."""
+        """Deliver *batch*, or raise `fapilog.errors.RetryableError` or an `OSError` if trying again may help."""
 
     def close(self) -> Awaitable[None] | None:
         """Release what the sink holds. Safe to call twice."""

@@ -253,7 +253,7 @@ class Delivery:
         for attempt in range(self.options.max_retry_attempts + 1):
             try:
                 await self._call(self.sink.write, batch)
-            except RetryableError as error:
+            except (RetryableError, OSError) as error:
                 self.state = "retrying"
                 report(f"sink {self.name} will be tried again: {_said(error)}", key=f"retry {self.name}")
                 if attempt < self.options.max_retry_attempts:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from fapilog.errors import ConfigurationError, RetryableError
+from fapilog.errors import ConfigurationError
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
 
@@ -53,13 +53,10 @@ class FileSink:
         """Append all lines of *batch*. If the file was moved or deleted since, a new one is made.
 
         Raises:
-            RetryableError: If the disk does not take them; nothing of the batch is left in the file.
+            OSError: If the disk does not take them; then nothing of the batch is left in the file.
         """
-        try:
-            self._follow()
-            self._append(batch.payload)
-        except OSError as error:
-            raise RetryableError(f"cannot write to {str(self.path)!r}: {error.strerror}") from error
+        self._follow()
+        self._append(batch.payload)
 
     def flush(self) -> None:
         """Make everything written durable."""
@@ -87,9 +84,21 @@ class FileSink:
 
     def _append(self, payload: bytes) -> None:
         assert self._fd is not None  # noqa: S101 - _follow opened it
-        written = os.write(self._fd, payload)
-        while written < len(payload):  # a short write: the disk is nearly full
-            written += os.write(self._fd, payload[written:])
+        written = 0
+        try:
+            while written < len(payload):  # more than once only when the disk is nearly full
+                written += os.write(self._fd, payload[written:] if written else payload)
+        except OSError:
+            if written:
+                self._cut_back(written)
+            raise
+
+    def _cut_back(self, written: int) -> None:
+        """Take a part of a batch out again, unless another process has appended behind it meanwhile."""
+        assert self._fd is not None  # noqa: S101 - as above
+        end = os.lseek(self._fd, 0, os.SEEK_CUR)
+        if os.fstat(self._fd).st_size == end:
+            os.ftruncate(self._fd, end - written)
 
 
 def _last_byte(path: Path, size: int) -> bytes:

@@ -1,0 +1,37 @@
+"""Every test starts without a configuration and leaves no thread behind."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from fapilog import runtime
+from fapilog.diagnostics import report
+from fapilog.logger import slot
+from fapilog.testing import clear_context
+
+
+@pytest.fixture(autouse=True)
+def _fresh_runtime() -> Iterator[None]:
+    """Close what a test configured, and see that its threads end."""
+    slot.begin()
+    clear_context()
+    report.reset()
+    yield
+    if runtime._state.runtime is not None:
+        runtime._state.close(runtime._state.runtime, 5.0)
+    clear_context()
+    for thread in threading.enumerate():
+        if thread.name.startswith("fapilog-"):
+            thread.join(5.0)
+            assert not thread.is_alive(), f"{thread.name} is still alive"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Take ``FAPILOG_*`` out of the environment, and work where there is no ``.env`` and no ``./logs``."""
+    for name in os.environ:
+        if name.upper().startswith("FAPILOG_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
