@@ -5,14 +5,20 @@
     │   ├── UnknownPluginError               no sink or processor of that name
     │   └── SinkStartError                   a sink the user named cannot start
     ├── MissingExtraError (ImportError)      a part that needs a package which is not installed
-    ├── RetryableError                       raised by a sink: the same batch may be accepted later
-    ├── SinkClosedError                      raised by a sink: it will never accept anything again
+    ├── DeliveryError                        what a sink raises about a batch
+    │   ├── RetryableError                   the same batch may be accepted later
+    │   │   └── CredentialsError             the far end does not accept who we are
+    │   ├── BatchTooLargeError               a smaller batch may be accepted now
+    │   ├── BatchRejectedError               the batch, or a part of it, will never be accepted
+    │   └── SinkClosedError                  nothing will ever be accepted again
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
 
 A log call raises none of these.
 """
+
+from collections.abc import Collection
 
 
 class FapilogError(Exception):
@@ -39,11 +45,50 @@ class MissingExtraError(FapilogError, ImportError):
         super().__init__(f"{part} needs an extra: pip install 'fapilog[{extra}]'")
 
 
-class RetryableError(FapilogError):
-    """The far end did not take the batch and may take it later. The pipeline tries again."""
+class DeliveryError(FapilogError):
+    """What a sink says of a batch it did not deliver. Any other exception means that the batch is lost."""
 
 
-class SinkClosedError(FapilogError):
+class RetryableError(DeliveryError):
+    """The far end did not take the batch and may take it later. The pipeline waits and tries again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, ambiguous: bool = False) -> None:
+        """Say what happened.
+
+        Args:
+            message: What to tell on stderr; never a secret.
+            retry_after_seconds: How long the far end asks to be left alone; None if it does not say.
+            ambiguous: Whether the batch may have been accepted all the same, as when the answer did not come.
+        """
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.ambiguous = ambiguous
+
+
+class CredentialsError(RetryableError):
+    """The far end does not accept our credentials. The batch is kept; the sink is tried rarely until they are mended."""
+
+
+class BatchTooLargeError(DeliveryError):
+    """The far end takes nothing this large. The pipeline splits the batch; a single record is lost."""
+
+
+class BatchRejectedError(DeliveryError):
+    """The far end will never accept something in this batch."""
+
+    def __init__(self, message: str, *, rejected: Collection[int] | None = None) -> None:
+        """Say what happened.
+
+        Args:
+            message: What to tell on stderr; never a secret.
+            rejected: Positions in the batch of what was rejected; the rest was delivered. None if it cannot be known
+                and nothing was delivered: the pipeline then splits the batch until the culprit is alone.
+        """
+        super().__init__(message)
+        self.rejected = rejected
+
+
+class SinkClosedError(DeliveryError):
     """The far end is gone for good, as when the reader of a pipe has exited. The sink is asked no more."""
 
 

@@ -6,6 +6,7 @@ Everything is built before anything is swapped: when `configure_logging` raises,
 import dataclasses
 import difflib
 import errno
+import inspect
 import os
 import socket
 import threading
@@ -68,7 +69,9 @@ def configure_logging(
     app, settings = _sorted_by_type(app, settings)
     resolved = _resolve(settings, sinks, overrides)
     named = sinks is not None or "sinks" in resolved.model_fields_set
-    runtime = Runtime(resolved, _parse(resolved), [build_processor(each) for each in processors or ()], named=named)
+    runtime = Runtime(
+        resolved, parse_sinks(resolved), [build_processor(each) for each in processors or ()], named=named
+    )
     if isinstance(app, LoggingMiddleware):
         _state.follow(app)
     elif app is not None:
@@ -375,6 +378,18 @@ def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, Deliver
     return build_sink(spec, options), delivery
 
 
+def check_sink(spec: SinkSpec, settings: LoggingSettings) -> None:
+    """See whether a sink can be made and started, and let it go again.
+
+    Raises:
+        ConfigurationError: If it cannot.
+    """
+    sink, _ = _make_sink(spec, settings)
+    _can_start(spec, sink, named=True)
+    if not inspect.iscoroutinefunction(sink.close):
+        sink.close()
+
+
 def _can_start(spec: SinkSpec, sink: Sink, *, named: bool) -> bool:
     """Open a sink. One that the user named must; a default one that cannot is left out, and said.
 
@@ -439,7 +454,7 @@ def _resolve(settings: LoggingSettings | None, sinks: Any, overrides: Mapping[st
         raise ConfigurationError("; ".join(said)) from None
 
 
-def _parse(settings: LoggingSettings) -> list[SinkSpec]:
+def parse_sinks(settings: LoggingSettings) -> list[SinkSpec]:
     """Take the sinks apart, give each a name of its own, and say which options belong to none of them."""
     specs: list[SinkSpec] = []
     for each in settings.sinks:

@@ -101,7 +101,8 @@ class Sink(Protocol):
     """Somewhere finished records go.
 
     A sink never buffers, retries, locks or filters: the pipeline hands it one batch at a time, in order, and does
-    the waiting. When `write` returns, the batch is delivered; when it raises, none of it is.
+    the waiting. When `write` returns, the batch is delivered; when it raises, none of it is, unless the error says
+    which part.
 
     `write` may be a coroutine function, which runs on the worker's event loop and must not block it, or a plain
     function, which gets a thread of its own. `close` likewise. A sink may also have:
@@ -112,7 +113,7 @@ class Sink(Protocol):
     """
 
     def write(self, batch: Batch, /) -> Awaitable[None] | None:
-        """Deliver *batch*, or raise `fapilog.errors.RetryableError` or an `OSError` if trying again may help."""
+        """Deliver *batch*, or raise a `fapilog.errors.DeliveryError`; an `OSError` counts as a `RetryableError`."""
 
     def close(self) -> Awaitable[None] | None:
         """Release what the sink holds. Safe to call twice."""
