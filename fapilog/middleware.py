@@ -100,7 +100,7 @@ class LoggingMiddleware:
                 _log(scope, request, exchange, refused_id, None)
         finally:
             scope.pop(_SCOPE_KEY, None)
-            try:  # noqa: SIM105 - `suppress` costs as much as the rest of this block
+            try:
                 current_request.reset(token)
                 current_fields.reset(fields)
             except ValueError:  # closed from another context, by the garbage collector

@@ -359,7 +359,7 @@ class _Stderr(_Detour):
 
     pressed = False
 
-    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:  # noqa: ARG002 - the queue's signature
+    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
         """Number a record and write it at once."""
         report.write_line(b'%b%d"}\n' % (front, next(self._queue.sequence.numbers)))
         return True
