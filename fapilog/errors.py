@@ -11,11 +11,12 @@
     │   ├── BatchTooLargeError               a smaller batch may be accepted now
     │   ├── BatchRejectedError               the batch, or a part of it, will never be accepted
     │   └── SinkClosedError                  nothing will ever be accepted again
+    ├── DurabilityError                      a record logged with ``durable=True`` is not known to be on disk
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
 
-A log call raises none of these.
+A log call raises none of these but `DurabilityError`, and that only where it was asked for with ``durable=True``.
 """
 
 from collections.abc import Collection
@@ -66,7 +67,7 @@ class RetryableError(DeliveryError):
 
 
 class CredentialsError(RetryableError):
-    """The far end does not accept our credentials. The batch is kept, and the sink tried rarely until they are mended."""
+    """The far end does not accept our credentials. The batch is kept, and the sink is tried rarely."""
 
 
 class BatchTooLargeError(DeliveryError):
@@ -90,6 +91,10 @@ class BatchRejectedError(DeliveryError):
 
 class SinkClosedError(DeliveryError):
     """The far end is gone for good, as when the reader of a pipe has exited. The sink is asked no more."""
+
+
+class DurabilityError(FapilogError):
+    """A record logged with ``durable=True`` was accepted, but is not known to be on disk."""
 
 
 class StoreError(FapilogError):
