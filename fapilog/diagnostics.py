@@ -17,6 +17,8 @@ DropReason: TypeAlias = Literal[
     "evicted",
     "sampled_under_pressure",
     "inbox_full",
+    "too_large",
+    "rejected",
     "sink_error",
     "sink_closed",
     "retries_exhausted",

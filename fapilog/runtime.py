@@ -3,6 +3,7 @@
 Everything is built before anything is swapped: when `configure_logging` raises, what ran before goes on.
 """
 
+import contextvars
 import dataclasses
 import difflib
 import errno
@@ -12,7 +13,8 @@ import socket
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,16 +25,18 @@ from fapilog import lifecycle
 from fapilog.capture import ServerLoggers
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError, SinkStartError
-from fapilog.logger import BoundLogger, Recorder, slot, structlog_factory
+from fapilog.logger import BoundLogger, Recorder, record, slot, structlog_factory
 from fapilog.middleware import LoggingMiddleware, install
-from fapilog.pipeline.delivery import Delivery, DeliveryOptions
-from fapilog.pipeline.ledger import FlushResult, Stats
+from fapilog.pipeline.delivery import Delivery
+from fapilog.pipeline.ledger import DropSummary, FlushResult, Stats
+from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Queue
+from fapilog.pipeline.spool import Spool
 from fapilog.pipeline.worker import Worker
 from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, parse_sink, unmasked
 from fapilog.processors.redact import Redact
 from fapilog.settings import LoggingSettings
-from fapilog.types import LEVELS, Processor, Sink
+from fapilog.types import LEVELS, WARNING, Processor, Sink
 
 _DELIVERY_OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(DeliveryOptions))
 _WRITE_THROUGH_SECONDS: Final = 0.25
@@ -104,8 +108,16 @@ class Runtime:
             overflow=settings.queue_overflow,
             block_timeout_seconds=settings.block_timeout_seconds,
         )
-        self.deliveries = [Delivery(spec.name, sink, options, self.queue) for spec, sink, options in sinks]
-        self.worker = Worker(self.queue, self.deliveries, block_timeout_seconds=settings.block_timeout_seconds)
+        self.deliveries = [
+            Delivery(spec.name, sink, options, self.queue, make_spool=_spool_maker(spec.name, sink, options, settings))
+            for spec, sink, options in sinks
+        ]
+        self.worker = Worker(
+            self.queue,
+            self.deliveries,
+            block_timeout_seconds=settings.block_timeout_seconds,
+            announce=self._announce,
+        )
         lowest = min((delivery.level for delivery in self.deliveries), default=LEVELS[settings.level])
         static = {"service": settings.service, "env": settings.env, "version": settings.version}
         self.recorder = Recorder(
@@ -114,7 +126,20 @@ class Runtime:
             processors=self._processors,
             redact=self._redact,
             static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
+            make_durable=lambda: self.worker.make_durable(settings.shutdown_timeout_seconds),
         )
+
+    def _announce(self, sink: str | None, summary: DropSummary) -> None:
+        """Log one record that tells what was dropped; in a context of its own, for the worker's takes none."""
+        counts, first_ns, last_ns = summary.take()
+        fields = {
+            "dropped": sum(counts.values()),
+            "reasons": dict(counts),
+            "first_dropped": _rfc3339(first_ns),
+            "last_dropped": _rfc3339(last_ns),
+            **({"sink": sink} if sink else {}),
+        }
+        contextvars.Context().run(record, "fapilog", WARNING, "records were dropped", fields)
 
     def begin_anew(self) -> None:
         """Become a fresh runtime in a forked child. What was inherited is kept from ever being closed, and not used."""
@@ -141,6 +166,9 @@ class Runtime:
                 dropped=dict(queue.dropped),
                 queue_records=len(queue.items),
                 queue_bytes=queue.bytes,
+                queue_max_records=queue.max_records,
+                queue_max_bytes=queue.max_bytes,
+                worker_restarts=self.worker.restarts,
                 sinks={delivery.name: delivery.stats() for delivery in self.deliveries},
             )
 
@@ -151,7 +179,7 @@ class Runtime:
         self._closed = True
         result = self.worker.close(timeout_seconds)
         stats = self.stats()
-        if stats.lost:
+        if stats.lost or any(sink.spooled for sink in stats.sinks.values()):
             report.write(_closing_line(stats))
         return result
 
@@ -365,6 +393,27 @@ class _Stderr(_Detour):
         return True
 
 
+def _rfc3339(timestamp_ns: int) -> str:
+    return datetime.fromtimestamp(timestamp_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _spool_maker(
+    name: str, sink: Sink, options: DeliveryOptions, settings: LoggingSettings
+) -> Callable[[], Spool] | None:
+    """Return what makes the spool of a sink when the worker begins; None if it has none."""
+    wanted = inspect.iscoroutinefunction(sink.write) if options.spool is None else options.spool
+    if not wanted:
+        return None
+    directory = settings.spool_path.expanduser().absolute()
+    return lambda: Spool(
+        directory,
+        sink=name,
+        destination=str(getattr(sink, "destination", type(sink).__qualname__)),
+        max_bytes=options.spool_max_bytes,
+        max_age_seconds=options.spool_max_age_seconds,
+    )
+
+
 def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:
     """Build a sink, and the pipeline's options for it, from what the user wrote and what the settings hold."""
     options: dict[str, Any] = {**unmasked(settings.sink_options.get(spec.name, {})), **unmasked(spec.options)}
@@ -480,7 +529,11 @@ def _closing_line(stats: Stats) -> str:
         reasons.update(sink.dropped)
     delivered = ", ".join(f"{name}={sink.delivered}" for name, sink in stats.sinks.items())
     lost = ", ".join(f"{reason}={count}" for reason, count in sorted(reasons.items()) if count)
-    return f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={stats.lost} ({lost})"
+    spooled = ", ".join(f"{name}={sink.spooled}" for name, sink in stats.sinks.items() if sink.spooled)
+    return (
+        f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={stats.lost} ({lost or 'none'})"
+        f" spooled: {spooled or 'none'}"
+    )
 
 
 _graveyard: Final[list[Any]] = []

@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
@@ -123,6 +124,9 @@ class LoggingSettings(BaseSettings):
 
     block_timeout_seconds: NonNegativeFloat = 1.0
     """How long a log call may wait for room, where it may wait at all."""
+
+    spool_path: Path = Path("logs/spool")
+    """Where records wait on disk for a network sink whose far end is down; a directory per sink and process."""
 
     shutdown_timeout_seconds: NonNegativeFloat = 5.0
     """How long the end of the process, or of the application's lifespan, may wait for records to be delivered."""

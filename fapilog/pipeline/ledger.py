@@ -1,6 +1,8 @@
 """What became of every record: exact integers, read in one consistent snapshot."""
 
+import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -11,6 +13,28 @@ SinkState: TypeAlias = Literal["up", "down", "stalled", "closed"]
 
 DELAY_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 """Upper bounds of the delivery delay histogram, in seconds; what is above the last counts in one more."""
+
+
+class DropSummary:
+    """What was dropped since it was last told, so that one record can tell it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[DropReason] = Counter()
+        self.first_ns = 0
+        self.last_ns = 0
+
+    def note(self, reason: DropReason, count: int) -> None:
+        """Add *count* records, dropped now."""
+        self.last_ns = time.time_ns()
+        if not self.counts:
+            self.first_ns = self.last_ns
+        self.counts[reason] += count
+
+    def take(self) -> tuple[dict[DropReason, int], int, int]:
+        """Return counts by reason and when the first and the last was, and begin anew."""
+        taken = dict(self.counts), self.first_ns, self.last_ns
+        self.counts.clear()
+        return taken
 
 
 @dataclass(frozen=True, slots=True)

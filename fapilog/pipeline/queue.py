@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from fapilog.diagnostics import DropReason
+from fapilog.pipeline.ledger import DropSummary
 from fapilog.types import INFO, WARNING
 
 Overflow: TypeAlias = Literal["auto", "drop", "drop_oldest", "block", "sample"]
@@ -78,6 +79,7 @@ class Queue:
         """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
         self.dropped: Counter[DropReason] = Counter()
         self.evicted = 0
+        self.summary = DropSummary()
         self.wake_at = NEVER
         """`wake` is called once, when this many bytes are waiting."""
         self.wake: Callable[[], None] = _nobody
@@ -182,10 +184,12 @@ class Queue:
             self.bytes -= length
             self.taken += 1
             self.evicted += 1
+            self.summary.note("evicted", 1)
         return True
 
     def _drop(self, reason: DropReason) -> bool:
         self.dropped[reason] += 1
+        self.summary.note(reason, 1)
         return False
 
 

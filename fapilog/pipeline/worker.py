@@ -5,34 +5,59 @@ first record of a process, so a process that forks before it logs has no thread 
 """
 
 import asyncio
+import contextvars
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
+from fapilog.context import OURSELVES, current_request
 from fapilog.diagnostics import report
+from fapilog.errors import DurabilityError
+from fapilog.failpoints import hit
 from fapilog.pipeline.delivery import Delivery, wait_for_event
-from fapilog.pipeline.ledger import FlushResult
-from fapilog.pipeline.queue import NEVER, Queue
+from fapilog.pipeline.ledger import DropSummary, FlushResult
+from fapilog.pipeline.queue import NEVER, Item, Queue
 
 URGENT_BYTES: Final = 256 * 1024
 """This much in the queue ends the linger: memory stays small and warm."""
 
 _GRACE_SECONDS: Final = 0.5
+_QUICK_RESTARTS: Final = 5
 
 
 class Worker:
     """Take records from one queue to its deliveries, in the background."""
 
-    def __init__(self, queue: Queue, deliveries: Sequence[Delivery], *, block_timeout_seconds: float = 1.0) -> None:
-        """Serve *queue*; nothing runs before the first record."""
+    def __init__(
+        self,
+        queue: Queue,
+        deliveries: Sequence[Delivery],
+        *,
+        block_timeout_seconds: float = 1.0,
+        announce: Callable[[str | None, DropSummary], None] | None = None,
+    ) -> None:
+        """Serve *queue*; nothing runs before the first record.
+
+        Args:
+            queue: Where the records come from.
+            deliveries: Where they go.
+            block_timeout_seconds: How long the queue is held back for a sink whose inbox is full.
+            announce: Called on the worker's thread when records were dropped and there is room again, with the name
+                of the sink that lost them, None for the queue.
+        """
         self.queue = queue
         self.deliveries = tuple(deliveries)
+        self.restarts = 0
+        self._announce = announce
         self._block_timeout_seconds = block_timeout_seconds
         self._linger_seconds = min((delivery.linger_seconds for delivery in self.deliveries), default=0.0)
         self._hurried = 0
+        self._taken: list[Item] = []
+        self._owed: list[Delivery] = []
+        self._barrier: Future[bool] | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
         self._ended = False
@@ -45,6 +70,28 @@ class Worker:
             self.queue.wake_at = NEVER if waiting else 1
         if waiting:
             self._wake()
+
+    def make_durable(self, timeout_seconds: float) -> None:
+        """Return when everything logged before this call is on disk at one sink at least.
+
+        Callers that come while one fsync runs share the next one.
+
+        Raises:
+            DurabilityError: If that is not known in time, or no sink can do it.
+        """
+        if not self._usable():
+            raise DurabilityError("no worker runs that could bring the record to disk")
+        with self.queue.lock:
+            barrier = self._barrier
+            if barrier is None:
+                barrier = self._barrier = Future()
+                self._loop.call_soon_threadsafe(self._begin_barrier)
+        try:
+            durable = barrier.result(timeout_seconds)
+        except FutureTimeoutError as error:
+            raise DurabilityError(f"the record was not on disk within {timeout_seconds:g} s") from error
+        if not durable:
+            raise DurabilityError("no sink could bring the record to disk; name a file, the store, or a spooling sink")
 
     def flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
         """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long."""
@@ -83,7 +130,7 @@ class Worker:
     def _pending(self) -> dict[str, int]:
         with self.queue.lock:
             waiting = len(self.queue.items)
-            return {delivery.name: waiting + delivery.pending() for delivery in self.deliveries}
+            return {delivery.name: waiting + delivery.waiting for delivery in self.deliveries}
 
     def _usable(self) -> bool:
         """Whether there is a loop to ask; starts it if records wait for one."""
@@ -118,7 +165,7 @@ class Worker:
             self._event = asyncio.Event()
             thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
             # The first task of the loop, so that whatever is submitted later finds the deliveries begun.
-            self._pumping = self._loop.create_task(self._main())
+            self._pumping = self._loop.create_task(self._main(), context=_own_context())
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads, or the interpreter is ending
@@ -139,8 +186,9 @@ class Worker:
             except asyncio.CancelledError:
                 break
             except BaseException as error:  # noqa: BLE001 - nobody above could do anything about it
-                report(f"the worker failed and goes on: {type(error).__name__}: {error}")
-                self._pumping = self._loop.create_task(self._pump())
+                report(f"the worker failed and goes on: {type(error).__name__}: {error}", key="worker failed")
+                self.restarts += 1
+                self._pumping = self._loop.create_task(self._resume(), context=_own_context())
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
@@ -152,6 +200,7 @@ class Worker:
         await self._pump()
 
     def _begin(self) -> None:
+        self._one_barrier = asyncio.Lock()
         self._tasks = [delivery.begin(self._linger_seconds) for delivery in self.deliveries]
 
     async def _pump(self) -> None:
@@ -180,11 +229,52 @@ class Worker:
         ):
             await asyncio.sleep(0.005)
 
+    async def _resume(self) -> None:
+        """Go on after a fault, at once the first times and then at a walking pace."""
+        await asyncio.sleep(0 if self.restarts < _QUICK_RESTARTS else 1.0)
+        await self._pump()
+
     def _fan_out(self) -> None:
-        items, _ = self.queue.take()
-        if items:
+        """Give every delivery what the queue holds. Cut short by a fault, it owes the rest and pays that first."""
+        for delivery in self._owed[:]:
+            delivery.accept(self._taken)
+            self._owed.remove(delivery)
+        hit("worker.take")
+        self._taken, _ = self.queue.take()
+        if self._taken:
+            self._owed = list(self.deliveries)
             for delivery in self.deliveries:
-                delivery.accept(items)
+                delivery.accept(self._taken)
+                self._owed.remove(delivery)
+        self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        if self._announce is None or threading.current_thread() is not self._thread:
+            return
+        if self.queue.summary.counts and not self.queue.pressed:
+            self._announce(None, self.queue.summary)
+        for delivery in self.deliveries:
+            if delivery.summary.counts and delivery.has_room:
+                self._announce(delivery.name, delivery.summary)
+
+    def _begin_barrier(self) -> None:
+        with self.queue.lock:
+            barrier, self._barrier = self._barrier, None
+        if barrier is not None:
+            self._syncing = self._loop.create_task(self._reach(barrier))
+
+    async def _reach(self, barrier: "Future[bool]") -> None:
+        """Fsync everything accepted up to now; one barrier after the other, so that late comers share the next."""
+        async with self._one_barrier:
+            self._fan_out()
+            tasks = [asyncio.ensure_future(delivery.make_durable()) for delivery in self.deliveries]
+            for done in asyncio.as_completed(tasks):
+                if await done:
+                    break
+            else:
+                barrier.set_result(False)
+                return
+        barrier.set_result(True)
 
     async def _flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
         self._hurried += 1
@@ -197,7 +287,14 @@ class Worker:
                     task.cancel()
         finally:
             self._hurried -= 1
-        return FlushResult({delivery.name: delivery.pending() for delivery in self.deliveries})
+        return self._result()
+
+    def _result(self) -> FlushResult:
+        with self.queue.lock:
+            return FlushResult(
+                pending={delivery.name: delivery.waiting for delivery in self.deliveries},
+                spooled={delivery.name: delivery.spooled for delivery in self.deliveries if delivery.spooled},
+            )
 
     async def _close(self, timeout_seconds: float) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
@@ -207,7 +304,7 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        result = FlushResult({delivery.name: delivery.pending() for delivery in self.deliveries})
+        result = self._result()
         ends = [asyncio.ensure_future(delivery.end()) for delivery in self.deliveries]
         if ends:
             await asyncio.wait(ends, timeout=_GRACE_SECONDS)
@@ -232,6 +329,13 @@ class Worker:
                     result.close()
             except Exception as error:  # noqa: BLE001 - one sink's trouble is not another's
                 report(f"sink {delivery.name} cannot close: {type(error).__name__}: {error}")
+
+
+def _own_context() -> contextvars.Context:
+    """Return a context in which nothing is recorded: what a sink logs must not come back to it for ever."""
+    context = contextvars.Context()
+    context.run(current_request.set, OURSELVES)
+    return context
 
 
 async def _settle(delivery: Delivery, *, durable: bool) -> None:
