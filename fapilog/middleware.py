@@ -145,9 +145,9 @@ def _log(
         level, event, fields = exchange.outcome(scope, error)
         if refused_id:
             fields["inbound_request_id"] = refused_id
-        for bound in (request.bound, current_fields.get()):
-            if bound:
-                _keep_bound_fields(bound, fields)
+        bound = current_fields.get()
+        if bound or request.bound:
+            _keep_bound_fields({**request.bound, **bound}, fields)
         record(ACCESS_LOGGER, level, event, fields)
     except Exception as bug:
         if surface_bugs():
@@ -158,7 +158,7 @@ def _log(
 def _read_headers(scope: Scope) -> dict[bytes, bytes]:
     """Return the request headers by name. Of those that decide ids, one that comes twice is left out."""
     pairs = scope.get("headers") or ()
-    if not isinstance(pairs, list | tuple):
+    if type(pairs) is not list and type(pairs) is not tuple:
         pairs = scope["headers"] = list(pairs)  # whatever can be read only once would be lost to the application
     try:
         headers: dict[bytes, bytes] = dict(pairs)
@@ -206,7 +206,7 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[dict[str, str], list[Head
 
 def _keep_bound_fields(bound: Mapping[str, Any], fields: dict[str, Any]) -> None:
     """Give what the user has bound under the name of an access field another name, on this record alone."""
-    for name, value in tuple(bound.items()):
+    for name, value in bound.items():
         if name in fields:
             kept = name + "_"
             while kept in fields or kept in bound:
