@@ -112,6 +112,8 @@ class HttpExchange:
             "response_bytes": self.response_bytes,
         }
         _describe(scope, headers, fields)
+        if self.left:
+            fields["disconnected"] = True
         if error is None and ended is not None:
             event = "request completed"
         elif self.left and (
@@ -127,8 +129,6 @@ class HttpExchange:
             if self.status is None:
                 fields["status_code"] = 500  # which is what the server sends in this case
             return _blame(error, fields), "request failed", fields
-        if self.left:
-            fields["disconnected"] = True
         status = fields["status_code"]
         return (INFO if status < 400 else WARNING if status < 500 else ERROR), event, fields
 
