@@ -24,14 +24,12 @@ class _State(NamedTuple):
 
     handlers: list[logging.Handler]
     propagate: bool
+    disabled: bool
+    level: int
 
     @classmethod
     def of(cls, logger: logging.Logger) -> "_State":
-        return cls(list(logger.handlers), logger.propagate)
-
-    def apply(self, logger: logging.Logger) -> None:
-        logger.handlers = list(self.handlers)
-        logger.propagate = self.propagate
+        return cls(list(logger.handlers), logger.propagate, logger.disabled, logger.level)
 
 
 class ServerLoggers:
@@ -44,8 +42,7 @@ class ServerLoggers:
 
     def __init__(self) -> None:
         self._before: dict[str, _State] = {}
-        self._ours: dict[str, _State] = {}
-        self._level_before: int | None = None
+        self._silent = False
         self._silence_access = False
         self._handler = RecordHandler()
         self._watch = _Watch(self)
@@ -59,17 +56,26 @@ class ServerLoggers:
                 silent in any case where the user has told uvicorn so.
         """
         with self._lock:
-            self._silence_access = silence_access
-            self._handler.stacks_are_told = silence_access
             for name in NAMES:
                 logger = logging.getLogger(name)
-                if _State.of(logger) != self._ours.get(name):
+                if not self._holds(logger):
                     self._before[name] = _State.of(logger)
-                    if name == PARENT:
-                        self._level_before = logger.level
-                self._ours[name] = ours = self._take_over(name)
-                ours.apply(logger)
+                    logger.handlers = []
                 logger.addFilter(self._watch)
+            self._silence_access = self._handler.stacks_are_told = silence_access
+            access = self._before[ACCESS]
+            self._silent = silence_access or access.disabled or not (access.handlers or access.propagate)
+            for name in NAMES:
+                logger = logging.getLogger(name)
+                logger.propagate = False
+                if name == ACCESS:
+                    logger.disabled = self._silent
+                if name == ACCESS and self._silent:
+                    logger.removeHandler(
+                        self._handler
+                    )  # with no handler in reach uvicorn does not even format the line
+                else:
+                    logger.addHandler(self._handler)
             parent = logging.getLogger(PARENT)
             if parent.level == logging.NOTSET:
                 parent.setLevel(logging.INFO)  # as uvicorn does, unless it was told to leave logging alone
@@ -80,25 +86,25 @@ class ServerLoggers:
             for name, before in self._before.items():
                 logger = logging.getLogger(name)
                 logger.removeFilter(self._watch)
-                if _State.of(logger) == self._ours[name]:
-                    before.apply(logger)
-                    if name == PARENT and self._level_before is not None:
-                        logger.setLevel(self._level_before)
+                if self._holds(logger):
+                    added = [handler for handler in logger.handlers if handler is not self._handler]
+                    logger.handlers = before.handlers + added
+                    logger.propagate = before.propagate
+                    logger.disabled = before.disabled
+                    if before.level == logging.NOTSET:
+                        logger.setLevel(before.level)
             self._before.clear()
-            self._ours.clear()
 
     def hold(self) -> None:
         """Capture again if somebody has configured the loggers since."""
-        if any(_State.of(logging.getLogger(name)) != ours for name, ours in tuple(self._ours.items())):
+        if self._before and not all(self._holds(logging.getLogger(name)) for name in NAMES):
             self.capture(silence_access=self._silence_access)
 
-    def _take_over(self, name: str) -> _State:
-        if name == PARENT:
-            return _State([self._handler], propagate=False)
-        # Without a handler in reach uvicorn does not even format its access lines.
-        told_to_be_silent = self._before[ACCESS] == _State([], propagate=False) if name == ACCESS else False
-        silent = name == ACCESS and (self._silence_access or told_to_be_silent)
-        return _State([], propagate=not silent)
+    def _holds(self, logger: logging.Logger) -> bool:
+        """Tell whether a logger is as we left it, no matter what others have added: a new configuration resets both."""
+        if logger.name not in self._before:
+            return False
+        return logger.disabled if logger.name == ACCESS and self._silent else self._handler in logger.handlers
 
 
 class _Watch(logging.Filter):
