@@ -101,14 +101,16 @@ class HttpExchange:
         there was none. A request that was cancelled, by the server or by a timeout, says so in place of a stack.
         """
         ended = self.ended
-        received = self.request_bytes
         headers = self.headers
+        received = self.request_bytes
+        if received is None:  # nobody has read the body
+            received = _content_length(headers) if b"content-length" in headers else 0
         fields: dict[str, Any] = {
             "method": scope.get("method"),
             "path": scope.get("path"),
             "status_code": self.status,
             "duration_ms": round(((self._clock() if ended is None else ended) - self.started) * 1000, 3),
-            "request_bytes": _content_length(headers) if received is None else received,
+            "request_bytes": received,
             "response_bytes": self.response_bytes,
         }
         _describe(scope, headers, fields)

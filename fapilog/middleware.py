@@ -86,7 +86,9 @@ class LoggingMiddleware:
         request = scope[_SCOPE_KEY] = RequestContext(ids)
         # A server may start a request in the context of another one: from its last `send`, or from a callback that was
         # registered in it. What that one bound is none of ours.
-        fields = current_fields.set(current_fields.get() if current_request.get() is None else NOTHING)
+        fields = current_fields.get()
+        if current_request.get() is not None:
+            current_fields.set(NOTHING)
         token = current_request.set(request)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -102,7 +104,8 @@ class LoggingMiddleware:
             scope.pop(_SCOPE_KEY, None)
             try:
                 current_request.reset(token)
-                current_fields.reset(fields)
+                if current_fields.get() is not fields:
+                    current_fields.set(fields)
             except ValueError:  # closed from another context, by the garbage collector
                 pass
 

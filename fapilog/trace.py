@@ -92,14 +92,15 @@ os.register_at_fork(after_in_child=_ids.clear)
 def active_span() -> tuple[TraceParent, str | None] | None:
     """Return the active OpenTelemetry span and the id of its parent, or None if there is none or it has no ids.
 
-    OpenTelemetry is looked at only if the program has already imported it.
+    OpenTelemetry is asked only if its SDK is loaded or somebody has set a provider: FastAPI loads the bare API in any
+    program, where no span has ids.
     """
     otel = sys.modules.get("opentelemetry.trace")
-    if otel is None:
+    if otel is None or (
+        "opentelemetry.sdk.trace" not in sys.modules and getattr(otel, "_TRACER_PROVIDER", True) is None
+    ):
         return None
     span = otel.get_current_span()
-    if span is otel.INVALID_SPAN:
-        return None
     context = span.get_span_context()
     if not context.is_valid:
         return None

@@ -209,7 +209,8 @@ class TestIds:
         access = logged.one()
         assert access["request_id"] == access["trace_id"]
 
-    def test_the_ids_of_an_active_opentelemetry_span_win(self, logged: Logged) -> None:
+    def test_the_ids_of_an_active_opentelemetry_span_win(self, logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(otel, "_TRACER_PROVIDER", otel.NoOpTracerProvider())
         context = otel.SpanContext(int(TRACE_ID, 16), int(SPAN_ID, 16), is_remote=False)
 
         async def traced(scope: Any, receive: Any, send: Any) -> None:

@@ -138,6 +138,13 @@ def test_a_forked_child_draws_ids_of_its_own() -> None:
     os.close(writer)
 
 
+@pytest.fixture
+def _opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a provider, as every program with spans has."""
+    monkeypatch.setattr(otel, "_TRACER_PROVIDER", otel.NoOpTracerProvider())
+
+
+@pytest.mark.usefixtures("_opentelemetry")
 def test_an_active_span_of_opentelemetry_is_found() -> None:
     context = otel.SpanContext(int(TRACE_ID, 16), int(SPAN_ID, 16), is_remote=False, trace_flags=otel.TraceFlags(1))
     with otel.use_span(otel.NonRecordingSpan(context)):
@@ -145,6 +152,12 @@ def test_an_active_span_of_opentelemetry_is_found() -> None:
     assert active_span() is None
 
 
+@pytest.mark.usefixtures("_opentelemetry")
 def test_a_span_of_opentelemetry_without_ids_is_none() -> None:
     with otel.use_span(otel.NonRecordingSpan(otel.SpanContext(0, 0, is_remote=False))):
         assert active_span() is None
+
+
+def test_opentelemetry_is_not_asked_where_nobody_has_set_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otel, "get_current_span", None)
+    assert active_span() is None
