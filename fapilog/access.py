@@ -219,7 +219,7 @@ def _describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, An
     if route is not None:
         fields["route"] = route
     client = scope.get("client")
-    if client:
+    if client and client[0]:
         fields["client_ip"] = client[0]
     agent = headers.get(b"user-agent")
     if agent is not None:
