@@ -13,7 +13,7 @@ import duckdb
 
 from fapilog.errors import QueryError
 from fapilog.store.manifest import PARQUET, SEGMENTS
-from fapilog.store.rebuild import is_sound, load_or_rebuild, require_store
+from fapilog.store.rebuild import is_readable, is_sound, load_or_rebuild, require_store
 from fapilog.store.schema import file_literal, lines_query, logs_query, parquet_query, records_query
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -71,6 +71,7 @@ class LogStore:
             config={
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
+                "python_enable_replacements": "false",  # a name in a query is never one of our variables
                 "temp_directory": str(spill),
             },
         )
@@ -102,8 +103,8 @@ class LogStore:
         _require_select(query)
         cursor = self._view()
         try:
-            described = cursor.execute(f"DESCRIBE {query}", params).fetchall()
-            columns, types = [row[0] for row in described], [row[1] for row in described]
+            cursor.execute(query, params)
+            columns, types = _description(cursor)
             if _WITH_ZONE in types:  # Python gets those only with the help of pytz
                 names = [f"c{index}" for index in range(len(types))]
                 values = [
@@ -111,8 +112,8 @@ class LogStore:
                     for name, kind in zip(names, types, strict=True)
                 ]
                 query = f"SELECT {', '.join(values)} FROM (\n{query.rstrip().rstrip(';')}\n) AS q({', '.join(names)})"  # noqa: S608 - it is the user's query
-                types = [kind.removesuffix(" WITH TIME ZONE") for kind in types]
-            cursor.execute(query, params)
+                cursor.execute(query, params)
+                _, types = _description(cursor)
         except duckdb.Error as error:
             raise _query_error(error) from error
         return Rows(cursor, columns, types)
@@ -181,11 +182,8 @@ class LogStore:
         return True
 
     def _find_broken(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        for name, _ in self._sound:
-            try:
-                cursor.execute(f"DESCRIBE {parquet_query([self.path / PARQUET / name])}")
-            except duckdb.Error:
-                self._broken.add(name)
+        names = {name for name, _ in self._sound}
+        self._broken |= {name for name in names if not is_readable(self.path / PARQUET / name, cursor)}
 
 
 def _require_select(query: str) -> None:
@@ -196,6 +194,11 @@ def _require_select(query: str) -> None:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         found = ", ".join(statement.type.name for statement in statements) or "nothing"
         raise QueryError(f"a query is one SELECT statement, not {found}; the store is only read here")
+
+
+def _description(cursor: duckdb.DuckDBPyConnection) -> tuple[list[str], list[str]]:
+    description = cursor.description or []
+    return [column[0] for column in description], [str(column[1]) for column in description]
 
 
 def _query_error(error: duckdb.Error) -> QueryError:

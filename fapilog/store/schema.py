@@ -102,13 +102,18 @@ def logs_query(sources: Sequence[str]) -> str:
     return " UNION ALL ".join(sources or [empty_query()])
 
 
+def utc_timestamp(text: str) -> str:
+    """Turn the SQL expression *text* into a TIMESTAMP, which has no zone, if it says that it is in UTC."""
+    return f"CASE WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP) END"
+
+
 def _value(column: Column, index: int) -> str:
     text, raw = f"texts[{index}]", f"raws[{index}]"
     match column.type:
         case "JSON":
             return f"CASE WHEN {text} IS NOT NULL THEN {raw} END"
         case "TIMESTAMP":
-            return f"TRY_CAST({text} AS TIMESTAMP)"
+            return utc_timestamp(text)
         case "DOUBLE":
             return f"TRY_CAST(CAST({raw} AS VARCHAR) AS DOUBLE)"
         case "VARCHAR":
