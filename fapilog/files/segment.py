@@ -25,6 +25,7 @@ DEFAULT_MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_SLOTS: Final = 10_000
 
 _NAME: Final = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
+_CHUNK_BYTES: Final = 64 * 1024
 _ROLL_RETRY_SECONDS: Final = 5.0
 
 
@@ -60,6 +61,22 @@ def list_segments(directory: Path) -> list[Segment]:
                 if stat.S_ISREG(status.st_mode):
                     found.append(Segment(int(match[1]), int(match[2]), status.st_size, status.st_mtime))
     return sorted(found)
+
+
+def longest_line(path: Path, size_bytes: int, *, at_least: int) -> int:
+    """Say how long a line of the segment at *path* may be, if one may be longer than *at_least* bytes; else *at_least*.
+
+    No writer makes such lines. A power cut does, where it leaves zeros in place of what was written last.
+    """
+    if size_bytes <= at_least:
+        return at_least
+    window = at_least // 2  # a longer line covers one of these as a whole
+    with path.open("rb") as file:
+        for start in range(0, size_bytes - window + 1, window):
+            chunks = range(start, start + window, _CHUNK_BYTES)
+            if not any(b"\n" in os.pread(file.fileno(), min(_CHUNK_BYTES, window), offset) for offset in chunks):
+                return size_bytes
+    return at_least
 
 
 def hold_slot(directory: Path, slot: int) -> FileLock | None:

@@ -21,7 +21,7 @@ import duckdb
 
 from fapilog.errors import StoreError
 from fapilog.files.lock import PRIVATE_DIRECTORY, PRIVATE_FILE
-from fapilog.files.segment import Segment, hold_slot, sync_directory
+from fapilog.files.segment import Segment, hold_slot, longest_line, sync_directory
 from fapilog.store.manifest import (
     DATABASE,
     MANIFEST,
@@ -37,6 +37,7 @@ from fapilog.store.manifest import (
 from fapilog.store.rebuild import NOTE, is_readable, is_sound, load_or_rebuild, require_store
 from fapilog.store.retain import GRACE_SECONDS, retire, sweep
 from fapilog.store.schema import (
+    MAX_LINE_BYTES,
     file_literal,
     lines_query,
     literal,
@@ -203,15 +204,16 @@ class _Compaction:
                 self.result.problems.append(f"{group[0].name} stays a segment: {str(error).splitlines()[0]}")
 
     def _write(self, group: list[Segment]) -> None:
-        files = ", ".join(file_literal(self.store / SEGMENTS / segment.name) for segment in group if segment.size_bytes)
-        generation = self.manifest.generation + 1
-        lines = lines_query(f"[{files}]", max_object_bytes=max(segment.size_bytes for segment in group) + 1)
+        paths = [self.store / SEGMENTS / segment.name for segment in group if segment.size_bytes]
+        limits = [longest_line(path, path.stat().st_size, at_least=MAX_LINE_BYTES) for path in paths]
+        files = ", ".join(map(file_literal, paths))
+        lines = lines_query(f"[{files}]", max_line_bytes=max(limits, default=MAX_LINE_BYTES))
         rows, skipped, oldest, newest = self._survey(lines) if files else (0, 0, None, None)
         manifest = self.manifest.without(group, [], now=self.clock())
         if rows:
             facts: dict[str, Any] = {"rows": rows, "oldest": oldest, "newest": newest}
             sources = {segment.name: segment.size_bytes for segment in group}
-            note = json.dumps({"generation": generation, "segments": sources, "file": facts})
+            note = json.dumps({"generation": manifest.generation, "segments": sources, "file": facts})
             began = datetime.fromtimestamp(self.clock() if oldest is None else oldest, UTC)
             name = parquet_name(began)
             size = self._write_parquet(name, lines, note)

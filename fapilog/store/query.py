@@ -12,9 +12,10 @@ from typing import Any, Final, Self
 import duckdb
 
 from fapilog.errors import QueryError
+from fapilog.files.segment import longest_line
 from fapilog.store.manifest import PARQUET, SEGMENTS
 from fapilog.store.rebuild import is_readable, is_sound, load_or_rebuild, require_store
-from fapilog.store.schema import file_literal, lines_query, logs_query, parquet_query, records_query
+from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, logs_query, parquet_query, records_query
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -161,17 +162,17 @@ class LogStore:
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
             else:
                 parquet.append(path)
-        live, largest = [], 0
+        live, limit = [], MAX_LINE_BYTES
         for segment in manifest.live_segments(self.path):
             path = self.path / SEGMENTS / segment.name
             if not os.access(path, os.R_OK):
                 self.warnings.append(f"{str(path)!r} cannot be read and was left out")
             elif segment.size_bytes:
                 live.append(file_literal(path))
-                largest = max(largest, segment.size_bytes)
+                limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_object_bytes=largest + 1)))
+            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
 
     def _is_sound(self, path: Path, size_bytes: int) -> bool:

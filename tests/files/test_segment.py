@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fapilog.files.lock import FileLock
-from fapilog.files.segment import SegmentWriter, hold_slot, list_segments
+from fapilog.files.segment import SegmentWriter, hold_slot, list_segments, longest_line
 
 
 def names(directory: Path) -> list[str]:
@@ -230,6 +230,15 @@ def test_segments_are_listed_by_number_and_not_by_letter(tmp_path: Path) -> None
     for name in ("10-1.jsonl", "2-10.jsonl", "2-9.jsonl"):
         (tmp_path / name).touch()
     assert names(tmp_path) == ["2-9.jsonl", "2-10.jsonl", "10-1.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("before", "zeros", "found"), [(90, 0, 16), (20, 5, 16), (7, 17, 27), (0, 40, 43), (30, 33, 66)]
+)
+def test_a_line_of_zeros_longer_than_any_record_is_noticed(before: int, zeros: int, found: int, tmp_path: Path) -> None:
+    path = tmp_path / "0-1.jsonl"
+    path.write_bytes(b"\n" * before + b"\0" * zeros + b"}\n\n")
+    assert longest_line(path, path.stat().st_size, at_least=16) == found
 
 
 def test_a_held_slot_is_not_written_in(tmp_path: Path) -> None:

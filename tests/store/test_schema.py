@@ -121,6 +121,8 @@ def test_a_segment_that_ends_in_zeros_loses_no_record_before_them(tmp_path: Path
     with (store / "segments" / "0-1.jsonl").open("ab") as segment:
         segment.write(b"\0" * 20_000_000)
     assert [row["event"] for row in rows(store)] == ["whole"]
+    assert compact(store).skipped_lines == 1
+    assert [row["event"] for row in rows(store)] == ["whole"]
 
 
 json_values = st.recursive(
