@@ -71,6 +71,15 @@ def is_readable(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
+def is_whole(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether DuckDB can read every value of the Parquet file at *path*."""
+    try:
+        connection.execute(f"SELECT max(COLUMNS(*)) FROM ({parquet_query([path])})")  # noqa: S608 - quoted
+    except duckdb.Error:
+        return False
+    return True
+
+
 def _rebuild(store: Path, connection: duckdb.DuckDBPyConnection, now: float) -> Manifest:
     sizes = {segment.name: segment.size_bytes for segment in list_segments(store / SEGMENTS)}
     manifest = Manifest()

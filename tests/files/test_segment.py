@@ -70,6 +70,22 @@ def test_a_block_larger_than_a_segment_is_written_whole(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_an_old_segment_is_followed_by_the_next_number(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    for ages, expected in (((0, 59), ["0-1.jsonl"]), ((59, 60), ["0-1.jsonl", "0-2.jsonl"])):
+        for age in ages:
+            writer = SegmentWriter(tmp_path, max_age_seconds=60, clock=lambda: now + age)  # noqa: B023 - used at once
+            writer.append(b"line\n")
+            writer.close()
+        assert names(tmp_path) == expected
+    writer = SegmentWriter(tmp_path, max_age_seconds=60, clock=lambda: now)
+    writer.append(b"line\n")
+    now += 1_000
+    writer.append(b"line\n")
+    assert len(names(tmp_path)) == 4
+    writer.close()
+
+
 def test_writers_at_the_same_time_have_a_slot_each(tmp_path: Path) -> None:
     first, second = SegmentWriter(tmp_path), SegmentWriter(tmp_path)
     first.append(b"first\n")

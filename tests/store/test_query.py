@@ -139,6 +139,24 @@ def test_a_damaged_parquet_file_is_left_out_with_a_warning(tmp_path: Path) -> No
         assert database.sql("select event from logs").fetchall() == [("three",)]
 
 
+@pytest.mark.parametrize("where", [0, 25])
+def test_a_parquet_file_found_damaged_while_it_is_read_is_left_out_too(tmp_path: Path, where: int) -> None:
+    for number, event in enumerate(("one", "two"), start=1):
+        write(tmp_path, *([event] * 1_000), number=number)
+        compact(tmp_path)
+    file = max((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    with duckdb.connect() as database:
+        chunks = "select path_in_schema, data_page_offset from parquet_metadata($1)"
+        offset = dict(database.sql(chunks, params=[str(file)]).fetchall())["timestamp"]
+    with file.open("r+b") as opened:
+        opened.seek(offset + where)
+        opened.write(b"\xff" * 5)
+    with LogStore(tmp_path) as store:
+        answer = store.rows("select count(timestamp), min(event), max(event) from logs")
+        assert list(answer) == [(1_000, "one", "one")]
+        assert "is damaged and was left out, with 1000 records" in store.warnings[0]
+
+
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "of another kind"])
 def test_a_lost_manifest_is_made_again_from_the_files(tmp_path: Path, damage: str) -> None:
     write(tmp_path, "one")
