@@ -346,3 +346,58 @@ def test_another_program_inherits_no_lock(tmp_path: Path) -> None:
         assert hold_slot(tmp_path, 0) is not None
         assert process.stdin is not None
         process.stdin.close()
+
+
+def fail(*arguments: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_after_a_failed_flush_a_new_segment_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append(b"perhaps lost\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            writer.flush()
+    writer.append(b"next\n")
+    writer.flush()
+    assert names(tmp_path) == ["0-1.jsonl", "0-2.jsonl"]
+    writer.close()
+
+
+def test_a_segment_that_could_not_be_synced_before_the_next_is_told_by_the_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SegmentWriter(tmp_path, max_bytes=1)
+    writer.append(b"perhaps lost\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        writer.append(b"next\n")
+    with pytest.raises(OSError, match="Input/output"):
+        writer.flush()
+    writer.flush()
+    writer.close()
+
+
+def test_a_half_written_block_that_cannot_be_taken_back_ends_its_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    writer = SegmentWriter(tmp_path)
+    writer.append(b"before\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", fail)
+        patched.setattr(os, "ftruncate", fail)
+        patched.setattr("fapilog.files.segment.report", said.append)
+        with pytest.raises(OSError, match="Input/output"):
+            writer.append(b"half\n")
+    assert "may hold part of a batch" in said[0]
+    writer.append(b"half\n")
+    assert (tmp_path / "0-2.jsonl").read_bytes() == b"half\n"
+    writer.close()
+
+
+def test_a_system_without_locks_is_told_which_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fapilog.files.lock.fcntl", None)
+    with pytest.raises(OSError, match="no flock"):
+        SegmentWriter(tmp_path).append(b"one\n")
