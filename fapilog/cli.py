@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, the process's own by default, and return the exit code."""
     parser = argparse.ArgumentParser(prog="fapilog", description="Ask a fapilog store, and look after it.")
     commands = parser.add_subparsers(required=True, metavar="command", title="commands")
-    for add in (_add_query, _add_compact):
+    for add in (_add_query, _add_compact, _add_doctor):
         add(commands)
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -82,6 +82,24 @@ def _add_path(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("FAPILOG_DUCKDB__PATH") or "logs"),
         help="directory of the store (default: FAPILOG_DUCKDB__PATH, or logs)",
     )
+
+
+def _add_doctor(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what fapilog would do here, and what is wrong",
+        description="Show versions, the settings in effect with secrets masked, the plugins that can be named and "
+        "where each comes from, and whether the sinks can start. Ends with 1 if something is wrong.",
+    )
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(_arguments: argparse.Namespace) -> int:
+    from fapilog.doctor import examine  # noqa: PLC0415 - as above
+
+    text, healthy = examine()
+    sys.stdout.write(text)
+    return 0 if healthy else FAILED
 
 
 def _query(arguments: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ class RetryableError(DeliveryError):
 
 
 class CredentialsError(RetryableError):
-    """The far end does not accept our credentials. The batch is kept, and the sink tried rarely until they are mended."""
+    """The far end does not accept our credentials. The batch is kept, and the sink is tried rarely."""
 
 
 class BatchTooLargeError(DeliveryError):
