@@ -85,6 +85,11 @@ class Server:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def pid(self) -> int:
+        """The id of uvicorn's first process, which is its group's as well."""
+        return self._process.pid
+
     def _complain(self, line: bytes, on_complaint: Callable[[str], None]) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         self.complaints.append(text)
