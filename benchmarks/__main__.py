@@ -1,12 +1,14 @@
 """Run every benchmark, print tables, and keep the figures as JSON."""
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import PEERS
+from benchmarks import calls, throughput
+from benchmarks.contestants import BARE_STRUCTLOG, NEEDS, PEERS
 from benchmarks.machine import facts
 from benchmarks.measure import in_fresh_process
 
@@ -24,15 +26,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny numbers, to see whether everything runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the directory the JSON goes to")
-    quick = parser.parse_args().quick
-    results = parser.parse_args().results
+    arguments = parser.parse_args()
+    quick = arguments.quick
     result: dict[str, Any] = {"machine": facts(), "quick": quick}
     _print_machine(result["machine"])
-    result["throughput"] = throughput(["--records=1000", "--rounds=2"] if quick else [])
-    result["calls"] = calls(["--calls=1000", "--rounds=2"] if quick else [])
-    result["request"] = request(["--requests=200", "--rounds=2"] if quick else [])
-    result["memory"] = memory(["--records=5000"] if quick else [])
+    result["throughput"] = compare_throughput(records=1_000 if quick else 50_000, rounds=2 if quick else 9)
+    result["calls"] = compare_calls(number=1_000 if quick else 30_000, rounds=2 if quick else 7)
+    result["request"] = compare_requests(["--requests=200", "--rounds=2"] if quick else [])
+    result["memory"] = compare_memory(["--records=5000"] if quick else [])
     result["bars"] = bars(result)
+    results: Path = arguments.results
     results.mkdir(parents=True, exist_ok=True)
     kept = results / f"{result['machine']['date'].replace(':', '')}-{result['machine']['commit'] or 'no-commit'}.json"
     kept.write_text(json.dumps(result, indent=2) + "\n")
@@ -40,25 +43,27 @@ def main() -> int:
     return 0
 
 
-def throughput(arguments: list[str]) -> dict[str, Any]:
+def compare_throughput(*, records: int, rounds: int) -> dict[str, Any]:
     """Compare with every peer in turn."""
     print("\nOne thread logs 5 keywords and 2 context ids as JSON to a file: microseconds a record, end to end")
     print("median (lowest-highest) of the rounds; how many times as long as fapilog, round by round\n")
-    print(f"  {'peer':<40}{'fapilog':>20}{'peer':>22}{'peer / fapilog':>22}")
-    found = {}
+    print(f"  {'peer':<40}{'fapilog':>20}{'peer':>26}{'peer / fapilog':>22}")
+    found: dict[str, Any] = {}
     for name in PEERS:
-        pair = found[name] = in_fresh_process("benchmarks.throughput", name, *arguments)
-        if "skipped" in pair:
-            print(f"  {name:<40}skipped: {pair['skipped']}")
+        needed = NEEDS.get(name)
+        if needed is not None and importlib.util.find_spec(needed) is None:
+            found[name] = {"skipped": f"{needed} is not installed"}
+            print(f"  {name:<40}skipped: {needed} is not installed")
             continue
+        pair = found[name] = throughput.compare(name, records=records, rounds=rounds)
         ours, theirs, ratio = (_spread(pair[key]) for key in ("ours_us", "theirs_us", "ratio"))
-        print(f"  {name:<40}{ours:>20}{theirs:>22}{ratio:>22}", flush=True)
+        print(f"  {name:<40}{ours:>20}{theirs:>26}{ratio:>22}", flush=True)
     return found
 
 
-def calls(arguments: list[str]) -> Any:
+def compare_calls(*, number: int, rounds: int) -> Any:
     """Print what single calls cost the caller."""
-    found = in_fresh_process("benchmarks.calls", *arguments)
+    found = calls.compare(BARE_STRUCTLOG, calls=number, rounds=rounds)
     print("\nOne log call, as the thread that logs sees it: microseconds, the clock's own cost included\n")
     print(f"  {'':<40}{'mean':>10}{'p50':>10}{'p99':>10}{'p99.9':>10}{'max':>10}")
     for name, each in found.items():
@@ -67,7 +72,7 @@ def calls(arguments: list[str]) -> Any:
     return found
 
 
-def request(arguments: list[str]) -> Any:
+def compare_requests(arguments: list[str]) -> Any:
     """Print what a request costs more."""
     found = in_fresh_process("benchmarks.request", *arguments)
     print("\nOne request through FastAPI in process: microseconds\n")
@@ -79,7 +84,7 @@ def request(arguments: list[str]) -> Any:
     return found
 
 
-def memory(arguments: list[str]) -> dict[str, Any]:
+def compare_memory(arguments: list[str]) -> dict[str, Any]:
     """Print resident memory, each figure from a process of its own."""
     found = {name: in_fresh_process("benchmarks.memory", name, *arguments) for name in ("bare", "fapilog")}
     idle, before, after = found["bare"]["idle_mb"], found["fapilog"]["idle_mb"], found["fapilog"]["after_mb"]
@@ -94,7 +99,7 @@ def memory(arguments: list[str]) -> dict[str, Any]:
 def bars(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Hold the figures against what is promised."""
     measured = {
-        "times bare structlog + orjson": result["throughput"]["structlog + orjson, bare"]["ratio"]["median"],
+        "times bare structlog + orjson": result["throughput"][BARE_STRUCTLOG]["ratio"]["median"],
         "microseconds a request over the bare app": result["request"]["over_bare_us"]["median"],
         "megabytes over the bare app": max(result["memory"]["over_bare_mb"].values()),
     }

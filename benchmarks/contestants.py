@@ -48,10 +48,6 @@ class Job:
     """Return when everything logged is in the file."""
 
 
-class MissingPeerError(Exception):
-    """The contestant is not installed here."""
-
-
 Contestant = Callable[[Path], AbstractContextManager[Job]]
 
 
@@ -136,7 +132,6 @@ def _structlog(path: Path, further: list[Any]) -> Iterator[Job]:
     import structlog
 
     with path.open("wb") as file:
-        # Not structlog.configure(): fapilog configures it too, and the two take turns in one process.
         logger = structlog.wrap_logger(
             structlog.BytesLogger(file),
             processors=[
@@ -193,20 +188,16 @@ def _redact() -> Callable[[Any, str, dict[str, Any]], dict[str, Any]]:
 @contextmanager
 def stdlib_json(path: Path) -> Iterator[Job]:
     """Set up the standard library with python-json-logger's formatter, and a filter that adds the ids."""
-    try:
-        from pythonjsonlogger.json import JsonFormatter
-    except ImportError as error:
-        raise MissingPeerError("python-json-logger") from error
+    from pythonjsonlogger.json import JsonFormatter
+
     yield from _stdlib(path, JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
 
 
 @contextmanager
 def stdlib_orjson(path: Path) -> Iterator[Job]:
     """The same with python-json-logger's formatter that uses orjson."""
-    try:
-        from pythonjsonlogger.orjson import OrjsonFormatter
-    except ImportError as error:
-        raise MissingPeerError("python-json-logger") from error
+    from pythonjsonlogger.orjson import OrjsonFormatter
+
     yield from _stdlib(path, OrjsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
 
 
@@ -248,10 +239,8 @@ def loguru_enqueue(path: Path) -> Iterator[Job]:
 
 
 def _loguru(path: Path, *, enqueue: bool) -> Iterator[Job]:
-    try:
-        from loguru import logger
-    except ImportError as error:
-        raise MissingPeerError("loguru") from error
+    from loguru import logger
+
     logger.remove()
     handler = logger.add(path, serialize=True, enqueue=enqueue, level="INFO")
     with logger.contextualize(**IDS):
@@ -262,10 +251,7 @@ def _loguru(path: Path, *, enqueue: bool) -> Iterator[Job]:
 @contextmanager
 def picologging(path: Path) -> Iterator[Job]:
     """Give picologging a formatter that writes JSON: it has none, and leaves out `extra`, so the event is a dict."""
-    try:
-        import picologging as pico
-    except ImportError as error:
-        raise MissingPeerError("picologging") from error
+    import picologging as pico
 
     class JsonFormatter(pico.Formatter):  # type: ignore[misc, name-defined, unused-ignore]
         def format(self, record: Any) -> str:
@@ -303,8 +289,11 @@ def _with_keywords(info: Callable[..., object], finish: Callable[[], object]) ->
     return Job(log, one, finish)
 
 
-PEERS: Final[dict[str, Contestant]] = {
-    "structlog + orjson, bare": structlog_bare,
+OURS: Final = "fapilog"
+BARE_STRUCTLOG: Final = "structlog + orjson, bare"
+CONTESTANTS: Final[dict[str, Contestant]] = {
+    OURS: fapilog,
+    BARE_STRUCTLOG: structlog_bare,
     "structlog + orjson, same work": structlog_same_work,
     "logging + python-json-logger": stdlib_json,
     "logging + python-json-logger (orjson)": stdlib_orjson,
@@ -313,3 +302,12 @@ PEERS: Final[dict[str, Contestant]] = {
     "picologging": picologging,
     "floor: orjson + write": floor,
 }
+PEERS: Final = [name for name in CONTESTANTS if name != OURS]
+NEEDS: Final = {
+    "loguru": "loguru",
+    "loguru, enqueue=True": "loguru",
+    "logging + python-json-logger": "pythonjsonlogger",
+    "logging + python-json-logger (orjson)": "pythonjsonlogger",
+    "picologging": "picologging",
+}
+"""The module a contestant imports, if it is none that fapilog needs itself."""

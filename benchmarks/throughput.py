@@ -1,59 +1,51 @@
-"""Log many records to a file, fapilog and one peer taking turns, until all of them are in it."""
+"""Log many records to a file and wait until all of them are in it; fapilog and a peer take turns."""
 
 import argparse
-import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks.contestants import PEERS, Contestant, MissingPeerError, fapilog
+from benchmarks.contestants import CONTESTANTS, OURS
 from benchmarks.measure import Spread, timed
+from benchmarks.turns import Player, serve, take_turns
 
 WARM_UP: int = 2_000
 
 
-@dataclass(frozen=True)
-class Round:
-    """What one contestant took for all its records, in microseconds a record."""
-
-    total: float
-    """From the first call until everything was in the file."""
-
-    caller: float
-    """From the first call until the last one returned."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Rounds of both, in the order they ran, and what they say."""
-
-    ours: list[Round]
-    theirs: list[Round]
-
-    def summary(self) -> dict[str, object]:
-        """Return medians, spreads, and the ratio of each round."""
-        ratios = [their.total / our.total for our, their in zip(self.ours, self.theirs, strict=True)]
-        return {
-            "ours_us": asdict(Spread.of([each.total for each in self.ours])),
-            "theirs_us": asdict(Spread.of([each.total for each in self.theirs])),
-            "ours_caller_us": asdict(Spread.of([each.caller for each in self.ours])),
-            "theirs_caller_us": asdict(Spread.of([each.caller for each in self.theirs])),
-            "ratio": asdict(Spread.of(ratios)),
-            "ratios": ratios,
-        }
+def compare(peer: str, *, records: int, rounds: int) -> dict[str, Any]:
+    """Return medians and spreads of both, in microseconds a record, and how many times as long the peer took."""
+    number = f"--records={records}"
+    with (
+        Player("benchmarks.throughput", OURS, number) as ours,
+        Player("benchmarks.throughput", peer, number) as theirs,
+    ):
+        played = take_turns(ours, theirs, rounds)
+    ratios = [their["total_us"] / our["total_us"] for our, their in played]
+    return {
+        "ours_us": asdict(Spread.of([our["total_us"] for our, _ in played])),
+        "theirs_us": asdict(Spread.of([their["total_us"] for _, their in played])),
+        "ours_caller_us": asdict(Spread.of([our["caller_us"] for our, _ in played])),
+        "theirs_caller_us": asdict(Spread.of([their["caller_us"] for _, their in played])),
+        "ratio": asdict(Spread.of(ratios)),
+        "ratios": ratios,
+    }
 
 
-def run(contestant: Contestant, records: int) -> Round:
-    """Set one contestant up, warm it up, and time it.
+def play(name: str, records: int) -> dict[str, float]:
+    """Set a contestant up, warm it up, and time it.
+
+    Returns:
+        Microseconds a record: ``caller_us`` until the last call returned, ``total_us`` until all was in the file.
 
     Raises:
         AssertionError: Some records are not in its file; then its time means nothing.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         path = Path(directory) / "log.jsonl"
-        with contestant(path) as job:
+        with CONTESTANTS[name](path) as job:
             job.log(WARM_UP)
             job.finish()
             returned = 0.0
@@ -68,35 +60,16 @@ def run(contestant: Contestant, records: int) -> Round:
             total = timed(work)
             written = path.read_bytes().count(b"\n")
         assert written == records + WARM_UP, f"{written} of {records + WARM_UP} records are in the file"
-        return Round(total / records * 1e6, returned / records * 1e6)
-
-
-def compare(theirs: Contestant, *, records: int, rounds: int) -> Pair:
-    """Let both take turns; who begins changes each round."""
-    pair = Pair([], [])
-    for number in range(rounds + 1):
-        turns = [(fapilog, pair.ours), (theirs, pair.theirs)]
-        for contestant, results in turns if number % 2 else reversed(turns):
-            result = run(contestant, records)
-            if number:  # the first round only warms up
-                results.append(result)
-    return pair
+    return {"caller_us": returned / records * 1e6, "total_us": total / records * 1e6}
 
 
 def main() -> int:
-    """Compare fapilog with the peer named on the command line and print the figures as JSON."""
+    """Play rounds of one contestant when asked on stdin."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("contestant", choices=CONTESTANTS)
     parser.add_argument("--records", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    try:
-        pair = compare(PEERS[arguments.peer], records=arguments.records, rounds=arguments.rounds)
-    except MissingPeerError as error:
-        print(json.dumps({"skipped": f"{error} is not installed"}))
-    else:
-        print(json.dumps(pair.summary()))
-    return 0
+    return serve(lambda: play(arguments.contestant, arguments.records))
 
 
 if __name__ == "__main__":
