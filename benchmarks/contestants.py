@@ -57,7 +57,7 @@ def fapilog(path: Path) -> Iterator[Job]:
     from fapilog import configure_logging, get_logger
     from fapilog.context import RequestContext, current_request
 
-    settings = {name: STATIC[name] for name in ("service", "env", "version")}
+    settings: dict[str, Any] = {name: STATIC[name] for name in ("service", "env", "version")}
     with configure_logging(sinks=[{"type": "file", "path": str(path)}], **settings) as handle:
         token = current_request.set(RequestContext(IDS))
         info = get_logger("bench").info

@@ -15,8 +15,9 @@ class Player:
 
     def __init__(self, module: str, *arguments: str) -> None:
         """Start ``python -m module``, which calls `serve`."""
+        self._arguments = (module, *arguments)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -35,7 +36,7 @@ class Player:
         self._process.stdin.write("play\n")
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"a contestant ended with exit code {self._process.wait()}: {self._process.args}")
+            raise RuntimeError(f"a contestant ended with exit code {self._process.wait()}: {self._arguments}")
         return json.loads(answer)
 
     def __enter__(self) -> Self:
