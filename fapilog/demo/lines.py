@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from fapilog.formats import pretty
 
-LINES_A_SECOND: Final = 6.0
+LINES_A_SECOND: Final = 3.0
+"""How many routine lines are shown, and how many of problems."""
+
 WHOLE_LINES: Final = 2
 
 
@@ -38,8 +40,7 @@ class Lines:
 
         self._clock = clock
         self._write = write
-        self._allowance = 0.0
-        self._last = clock()
+        self._allowances = {False: (0.0, clock()), True: (0.0, clock())}
 
     def __call__(self, line: bytes) -> None:
         """Count one line, and perhaps show it."""
@@ -52,14 +53,17 @@ class Lines:
             self.others += 1
             self._write(line.decode("utf-8", "replace").rstrip())
             return
-        now = self._clock()
-        self._allowance = min(LINES_A_SECOND, self._allowance + (now - self._last) * LINES_A_SECOND)
-        self._last = now
-        if self.quiet.is_set() or self._allowance < 1:
+        if self.quiet.is_set() or not self._may_show(record.get("level") in ("warning", "error", "critical")):
             return
-        self._allowance -= 1
         self.shown += 1
         self._write(line.decode().rstrip() if self.shown <= WHOLE_LINES else short(line, record))
+
+    def _may_show(self, problem: bool) -> bool:
+        allowance, last = self._allowances[problem]
+        now = self._clock()
+        allowance = min(LINES_A_SECOND, allowance + (now - last) * LINES_A_SECOND)
+        self._allowances[problem] = (allowance - (allowance >= 1), now)
+        return allowance >= 1
 
 
 def short(line: bytes, record: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fapilog.store import LogStore
+from fapilog.store.query import Rows
 
 PER_PROCESS: Final = """
     SELECT pid, count(*) AS records, count(DISTINCT trace_id) AS requests,
@@ -41,24 +42,22 @@ _WIDEST: Final = 60
 def ids(path: Path) -> list[str]:
     """Return the id of every record in the store."""
     with LogStore(path) as store:
-        return [row[0] for row in store.sql(IDS).fetchall()]
+        return [row[0] for row in store.rows(IDS)]
 
 
 def show(path: Path, traces: Iterable[str]) -> None:
     """Print records per server process, slowest routes, errors by route, and the fullest one of *traces*."""
     with LogStore(path) as store:
-        _table("records per server process", store.sql(PER_PROCESS))
-        _table("slowest routes", store.sql(SLOWEST_ROUTES))
-        _table("errors by route", store.sql(ERRORS_BY_ROUTE))
-        found = store.sql(FULLEST_TRACE, {"traces": list(traces)}).fetchone()
-        if found is not None:
-            trace = store.sql(ONE_TRACE, {"trace": found[0]})
-            _table(f"one trace, {found[0]}, whose id came from the client", trace)
+        _table("records per server process", store.rows(PER_PROCESS))
+        _table("slowest routes", store.rows(SLOWEST_ROUTES))
+        _table("errors by route", store.rows(ERRORS_BY_ROUTE))
+        for (trace,) in store.rows(FULLEST_TRACE, {"traces": list(traces)}):
+            _table(f"one trace, {trace}, whose id came from the client", store.rows(ONE_TRACE, {"trace": trace}))
 
 
-def _table(title: str, relation: Any) -> None:
+def _table(title: str, rows: Rows) -> None:
     print(f"\n{title}\n")
-    print(aligned(relation.columns, relation.fetchall()), flush=True)
+    print(aligned(rows.columns, list(rows)), flush=True)
 
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -75,6 +75,8 @@ def _run(seconds: float, store: Path) -> int:
         print(f"\n{done.requests:,} requests answered; sending SIGTERM ...", flush=True)
         if not server.stop():
             raise FapilogError("the server did not end after SIGTERM and was killed")
+    if not lines.ids:  # interrupted before the first answer
+        raise KeyboardInterrupt
     print(f"{lines.ids.total():,} records came out of stdout, {lines.shown} of them are shown above", flush=True)
     report.show(store, done.traces)
     return _check(lines, [record for record in report.ids(store) if record not in began], done)
