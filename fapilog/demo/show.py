@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final, Self
 
 import httpx
 
@@ -37,8 +37,8 @@ def run(seconds: float = 10.0, path: Path | None = None) -> int:
         The exit code: 0 if every record on stdout is in the store, once, and no secret is in any; else 1.
     """
     try:
-        with _sigterm_as_interrupt(), _directory(path) as store:
-            return _run(seconds, store)
+        with _Interrupts() as interrupts, _directory(path) as store:
+            return _run(seconds, store, interrupts)
     except FapilogError as error:
         print(f"fapilog demo: {error}", file=sys.stderr)
         return 1
@@ -47,7 +47,7 @@ def run(seconds: float = 10.0, path: Path | None = None) -> int:
         return 130
 
 
-def _run(seconds: float, store: Path) -> int:
+def _run(seconds: float, store: Path, interrupts: "_Interrupts") -> int:
     shop = find_shop()
     missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
@@ -68,9 +68,8 @@ def _run(seconds: float, store: Path) -> int:
             on_complaint=_show_complaint,
         ) as server,
     ):
-        with contextlib.suppress(KeyboardInterrupt):
-            _wait_until_it_answers(server, lines)
-            asyncio.run(traffic.send(server.url, seconds, done))
+        _wait_until_it_answers(server, lines, interrupts)
+        asyncio.run(traffic.send(server.url, seconds, done, lambda: interrupts.asked))
         lines.quiet.set()
         print(f"\n{done.requests:,} requests answered; sending SIGTERM ...", flush=True)
         if not server.stop():
@@ -106,10 +105,10 @@ def _check(lines: Lines, stored: list[str], done: traffic.Traffic) -> int:
     return 1 if said or not stored else 0
 
 
-def _wait_until_it_answers(server: Server, lines: Lines) -> None:
+def _wait_until_it_answers(server: Server, lines: Lines, interrupts: "_Interrupts") -> None:
     """Ask until every server process has answered once, each time through a new connection."""
     until = time.monotonic() + START_SECONDS
-    while len(lines.pids) < PROCESSES:
+    while len(lines.pids) < PROCESSES and not interrupts.asked:
         if not server.alive or time.monotonic() > until:
             raise FapilogError("the server did not start:\n  " + "\n  ".join(server.complaints))
         with contextlib.suppress(httpx.HTTPError):
@@ -145,18 +144,23 @@ def _directory(path: Path | None) -> Iterator[Path]:
         yield path.resolve()
 
 
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that the server ends with it."""
+class _Interrupts:
+    """SIGINT and SIGTERM while the demo runs: the first asks it to come to its end, the second ends it at once."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

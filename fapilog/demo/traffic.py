@@ -5,6 +5,7 @@ import random
 import secrets
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,17 +36,24 @@ class Traffic:
         return self.statuses.total()
 
 
-async def send(url: str, seconds: float, traffic: Traffic) -> None:
-    """Be eight customers of the shop at *url* for that many seconds, and keep the score in *traffic*."""
+async def send(url: str, seconds: float, traffic: Traffic, stopped: Callable[[], bool]) -> None:
+    """Be eight customers of the shop at *url* for that many seconds, or until *stopped* says so.
+
+    The score is kept in *traffic*.
+    """
     until = time.monotonic() + seconds
+
+    def shop_is_open() -> bool:
+        return time.monotonic() < until and not stopped()
+
     limits = httpx.Limits(max_keepalive_connections=0)  # new connections reach all server processes
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=10, trust_env=False) as client:
-        await asyncio.gather(*[_shop(client, name, until, traffic) for name in CUSTOMERS])
+        await asyncio.gather(*[_shop(client, name, shop_is_open, traffic) for name in CUSTOMERS])
 
 
-async def _shop(client: httpx.AsyncClient, name: str, until: float, traffic: Traffic) -> None:
+async def _shop(client: httpx.AsyncClient, name: str, shop_is_open: Callable[[], bool], traffic: Traffic) -> None:
     chance = random.Random(name)  # noqa: S311 - the same customer does the same every time
-    while time.monotonic() < until:
+    while shop_is_open():
         method, path, body = _wish(chance)
         headers = {"x-customer": name}
         if chance.random() < 0.3:
