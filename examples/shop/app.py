@@ -19,7 +19,7 @@ from fapilog import bind_request, configure_logging, get_logger, log_execution, 
 app = FastAPI(title="shop")
 configure_logging(app)
 
-log = get_logger("shop")
+log = get_logger()
 
 
 class Product(BaseModel):
@@ -67,7 +67,7 @@ def find(sku: str) -> Product:
     return product
 
 
-@log_execution()
+@log_execution("charge card")
 async def charge(card_number: str, amount_cents: int) -> bool:
     """Ask the payment provider for the money; cards that end in 0002 have none."""
     await asyncio.sleep(0.01)
@@ -119,6 +119,6 @@ async def place_order(order: Order, name: Customer, tasks: BackgroundTasks) -> d
 @app.get("/reports/sales")
 def sales_report() -> dict[str, int]:
     """Add up yesterday's sales, slowly."""
-    with timed_operation("add up sales", log=log):
+    with timed_operation("add up sales"):
         time.sleep(0.25)
         return {product.sku: product.price_cents * product.sold_yesterday for product in PRODUCTS.values()}
