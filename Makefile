@@ -35,7 +35,7 @@ format: $(VENV)/.has-lint ## Format the code
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.has-docs ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 clean: ## Remove what these targets made

@@ -5,7 +5,7 @@ A page asks with a line such as ``<!-- generated: settings -->``.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -68,7 +68,7 @@ def _options(cls: Any, sink: str) -> str:
     rows = [
         (
             f"`{name}`",
-            f"`{PREFIX}{sink.upper() if '<' not in sink else sink}__{name.upper()}`",
+            f"`{PREFIX}{sink.upper()}__{name.upper()}`",
             _type(field),
             _default(field),
             _prose(field.description),
@@ -84,6 +84,8 @@ def _type(field: FieldInfo) -> str:
 
 
 def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " | ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (list, dict):
