@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, the process's own by default, and return the exit code."""
     parser = argparse.ArgumentParser(prog="fapilog", description="Ask a fapilog store, and look after it.")
     commands = parser.add_subparsers(required=True, metavar="command", title="commands")
-    for add in (_add_query, _add_compact, _add_doctor):
+    for add in (_add_demo, _add_doctor, _add_query, _add_compact):
         add(commands)
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -82,6 +82,24 @@ def _add_path(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("FAPILOG_DUCKDB__PATH") or "logs"),
         help="directory of the store (default: FAPILOG_DUCKDB__PATH, or logs)",
     )
+
+
+def _add_demo(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="run the example shop with traffic, then query what it logged",
+        description="Run the example shop under two uvicorn processes, send it real traffic, show what it logs, and "
+        "print from the store: records per process, slow routes, errors and one whole trace.",
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long there is traffic (default: 10)")
+    parser.add_argument("--path", type=Path, help="directory of the store (default: a temporary one)")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from fapilog.demo.show import run  # noqa: PLC0415 - as above
+
+    return run(arguments.seconds, arguments.path)
 
 
 def _add_doctor(commands: Subparsers) -> None:
