@@ -30,21 +30,20 @@ _CLIENT_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 class HttpExchange:
     """One HTTP request and its response, counted as they pass."""
 
-    __slots__ = (
-        "_answer",
-        "_broken",
-        "_clock",
-        "_headers",
-        "_receive",
-        "_send",
-        "ended",
-        "headers",
-        "left",
-        "request_bytes",
-        "response_bytes",
-        "started",
-        "status",
-    )
+    # Defaults of the class, not slots filled one by one: most of these are never set.
+    _headers: Iterable[Header] = ()
+    _broken = 0
+    """The `id` of the error that the connection broke with; the error itself would make a cycle."""
+
+    ended: float | None = None
+    """When the last byte of the body was sent."""
+
+    left = False
+    """Whether the client did not wait for it."""
+
+    status: int | None = None
+    request_bytes: int | None = None
+    response_bytes = 0
 
     def __init__(
         self, receive: Receive, send: Send, headers: Mapping[bytes, bytes], answer: list[Header], clock: Clock
@@ -55,13 +54,6 @@ class HttpExchange:
         self._clock = clock
         self.headers = headers
         self.started = clock()
-        self._headers: Iterable[Header] = ()
-        self._broken = 0  # the id of the error that the connection broke with; the error itself would make a cycle
-        self.ended: float | None = None  # when the last byte of the body was sent
-        self.left = False  # the client did not wait for it
-        self.status: int | None = None
-        self.request_bytes: int | None = None
-        self.response_bytes = 0
 
     async def receive(self) -> Message:
         """Hand on what the client sends."""

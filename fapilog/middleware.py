@@ -25,10 +25,10 @@ from fapilog.access import (
 from fapilog.context import NOTHING, RequestContext, current_fields, current_request, remember_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
-from fapilog.logger import record
-from fapilog.trace import RANDOM, TraceParent, active_span, new_ids
+from fapilog.logger import LoggerName, slot
+from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids
 
-ACCESS_LOGGER: Final = "fapilog.access"
+ACCESS_LOGGER: Final = LoggerName("fapilog.access")
 MAX_REQUEST_ID_LENGTH: Final = 128
 _REQUEST_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 _SCOPE_KEY: Final = "fapilog.request"
@@ -81,9 +81,9 @@ class LoggingMiddleware:
             await self.app(scope, receive, send)
             return
         headers = _read_headers(scope)
-        ids, answer, refused_id = _identify(headers)
+        request, answer, refused_id = _identify(headers)
         exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
-        request = scope[_SCOPE_KEY] = RequestContext(ids)
+        scope[_SCOPE_KEY] = request
         # A server may start a request in the context of another one: from its last `send`, or from a callback that was
         # registered in it. What that one bound is none of ours.
         fields = current_fields.get()
@@ -146,12 +146,15 @@ def _log(
     """Write the access record. An error of ours stays here."""
     try:
         level, event, fields = exchange.outcome(scope, error)
+        recorder = slot.recorder
+        if recorder.level > level:
+            return
         if refused_id:
             fields["inbound_request_id"] = refused_id
         bound = current_fields.get()
         if bound or request.bound:
             _keep_bound_fields({**request.bound, **bound}, fields)
-        record(ACCESS_LOGGER, level, event, fields)
+        recorder.emit(ACCESS_LOGGER, level, event, (), NOTHING, fields)
     except Exception as bug:
         if surface_bugs():
             raise
@@ -175,8 +178,8 @@ def _read_headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-def _identify(headers: Mapping[bytes, bytes]) -> tuple[dict[str, str], list[Header], str | None]:
-    """Return the ids of a request, the headers that tell them to the client, and the request id it was refused."""
+def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Header], str | None]:
+    """Return the request with its ids, the headers that tell them to the client, and the request id it was refused."""
     active = active_span()
     inbound = headers.get(b"traceparent")
     if active is not None:
@@ -198,13 +201,16 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[dict[str, str], list[Head
             escaped = asked[:MAX_REQUEST_ID_LENGTH].decode("latin-1").encode("unicode_escape")
             refused_id = escaped[:MAX_REQUEST_ID_LENGTH].decode("ascii")
     ids = {"trace_id": trace_id, "span_id": span_id, "request_id": request_id}
+    # No character of an id needs escaping, and this takes a third of what the encoder does.
+    encoded = f',"trace_id":"{trace_id}","span_id":"{span_id}","request_id":"{request_id}"'
     if parent_id is not None:
         ids["parent_span_id"] = parent_id
+        encoded += f',"parent_span_id":"{parent_id}"'
     answer = [
         (b"x-request-id", request_id.encode()),
-        (b"traceresponse", f"00-{trace_id}-{span_id}-{flags:02x}".encode()),
+        (b"traceresponse", f"00-{trace_id}-{span_id}-{FLAGS[flags]}".encode()),
     ]
-    return ids, answer, refused_id
+    return RequestContext(ids, encoded.encode()), answer, refused_id
 
 
 def _keep_bound_fields(bound: Mapping[str, Any], fields: dict[str, Any]) -> None:

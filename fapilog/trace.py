@@ -17,6 +17,9 @@ RANDOM: Final = 0x02
 """The trace id was drawn at random, all of it. Set on the traces that begin here."""
 
 _DEFINED_FLAGS: Final = SAMPLED | RANDOM
+FLAGS: Final = ("00", "01", "02", "03")
+"""The flags as the header has them."""
+
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
@@ -65,7 +68,7 @@ class TraceParent:
 
     def format(self) -> str:
         """Return the value of a `traceparent` header, version 00. A `traceresponse` looks the same."""
-        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{FLAGS[self.flags]}"
 
 
 # Every `pop` of a list is one step, so two threads never get the same entry. A thread that finds the list empty adds
