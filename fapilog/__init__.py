@@ -5,6 +5,7 @@
 """
 
 from fapilog.context import bind_context, bind_request, bound_context, get_trace_id, unbind_context
+from fapilog.decorators import log_execution, timed_operation
 from fapilog.logger import BoundLogger, get_logger, log
 from fapilog.middleware import LoggingMiddleware
 from fapilog.runtime import Handle, configure_logging
@@ -22,6 +23,8 @@ __all__ = [
     "get_logger",
     "get_trace_id",
     "log",
+    "log_execution",
+    "timed_operation",
     "unbind_context",
 ]
 

@@ -30,21 +30,20 @@ _CLIENT_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 class HttpExchange:
     """One HTTP request and its response, counted as they pass."""
 
-    __slots__ = (
-        "_answer",
-        "_broken",
-        "_clock",
-        "_headers",
-        "_receive",
-        "_send",
-        "ended",
-        "headers",
-        "left",
-        "request_bytes",
-        "response_bytes",
-        "started",
-        "status",
-    )
+    # Defaults of the class, not slots filled one by one: most of these are never set.
+    _headers: Iterable[Header] = ()
+    _broken = 0
+    """The `id` of the error that the connection broke with; the error itself would make a cycle."""
+
+    ended: float | None = None
+    """When the last byte of the body was sent."""
+
+    left = False
+    """Whether the client did not wait for it."""
+
+    status: int | None = None
+    request_bytes: int | None = None
+    response_bytes = 0
 
     def __init__(
         self, receive: Receive, send: Send, headers: Mapping[bytes, bytes], answer: list[Header], clock: Clock
@@ -55,13 +54,6 @@ class HttpExchange:
         self._clock = clock
         self.headers = headers
         self.started = clock()
-        self._headers: Iterable[Header] = ()
-        self._broken = 0  # the id of the error that the connection broke with; the error itself would make a cycle
-        self.ended: float | None = None  # when the last byte of the body was sent
-        self.left = False  # the client did not wait for it
-        self.status: int | None = None
-        self.request_bytes: int | None = None
-        self.response_bytes = 0
 
     async def receive(self) -> Message:
         """Hand on what the client sends."""
@@ -78,7 +70,7 @@ class HttpExchange:
         kind = message["type"]
         if kind == "http.response.start":
             message = _answering(message, self._answer)
-            self.status = message.get("status")
+            self.status = int(message["status"])  # it may be an `http.HTTPStatus`
             self._headers = message["headers"]
         try:
             await self._send(message)
@@ -100,35 +92,39 @@ class HttpExchange:
         A client that left is no failure of the service: the level follows the status then, `CLIENT_CLOSED_REQUEST` if
         there was none. A request that was cancelled, by the server or by a timeout, says so in place of a stack.
         """
-        status = None if self.status is None else int(self.status)  # it may be an `http.HTTPStatus`
-        fields: dict[str, Any] = {"method": scope.get("method"), "path": scope.get("path")}
-        route = route_template(scope)
-        if route is not None:
-            fields["route"] = route
-        fields["status_code"] = status
-        fields["duration_ms"] = round(((self._clock() if self.ended is None else self.ended) - self.started) * 1000, 3)
+        ended = self.ended
+        headers = self.headers
         received = self.request_bytes
-        fields["request_bytes"] = _content_length(self.headers) if received is None else received
-        fields["response_bytes"] = self.response_bytes
-        _describe_client(scope, self.headers, fields)
+        if received is None:  # nobody has read the body
+            received = _content_length(headers) if b"content-length" in headers else 0
+        fields: dict[str, Any] = {
+            "method": scope.get("method"),
+            "path": scope.get("path"),
+            "status_code": self.status,
+            "duration_ms": round(((self._clock() if ended is None else ended) - self.started) * 1000, 3),
+            "request_bytes": received,
+            "response_bytes": self.response_bytes,
+        }
+        _describe(scope, headers, fields)
         if self.left:
             fields["disconnected"] = True
-        cancelled = isinstance(error, asyncio.CancelledError)
-        if error is None and self.ended is not None:
+        if error is None and ended is not None:
             event = "request completed"
-        elif self.left and (error is None or cancelled or id(error) == self._broken or _says_client_left(error)):
+        elif self.left and (
+            error is None
+            or isinstance(error, asyncio.CancelledError)
+            or id(error) == self._broken
+            or type(error).__name__ in _CLIENT_LEFT
+        ):
             event = "request disconnected"
-            if status is None:
-                status = fields["status_code"] = CLIENT_CLOSED_REQUEST
+            if self.status is None:
+                fields["status_code"] = CLIENT_CLOSED_REQUEST
         else:
-            if status is None:
+            if self.status is None:
                 fields["status_code"] = 500  # which is what the server sends in this case
-            if cancelled:
-                fields["cancelled"] = True
-            elif error is not None:
-                fields["exc_info"] = error
-            return (WARNING if cancelled else ERROR), "request failed", fields
-        return (ERROR if status is None or status >= 500 else WARNING if status >= 400 else INFO), event, fields
+            return _blame(error, fields), "request failed", fields
+        status = fields["status_code"]
+        return (INFO if status < 400 else WARNING if status < 500 else ERROR), event, fields
 
 
 class WebSocketExchange:
@@ -192,39 +188,44 @@ class WebSocketExchange:
 
         `status_code` is that of the handshake: 101 when the websocket was accepted, else what refused it.
         """
-        status = None if self.status is None else int(self.status)  # it may be an `http.HTTPStatus`
-        fields: dict[str, Any] = {"path": scope.get("path")}
-        route = route_template(scope)
-        if route is not None:
-            fields["route"] = route
-        fields["status_code"] = status
-        fields["duration_ms"] = round(((self._clock() if self.ended is None else self.ended) - self.started) * 1000, 3)
+        ended = self.ended
+        status = self.status
+        fields: dict[str, Any] = {
+            "path": scope.get("path"),
+            "status_code": status,
+            "duration_ms": round(((self._clock() if ended is None else ended) - self.started) * 1000, 3),
+        }
         if self.close_code is not None:
             fields["close_code"] = self.close_code
-        _describe_client(scope, self.headers, fields)
-        if error is None or id(error) == self._broken or _says_client_left(error):
+        _describe(scope, self.headers, fields)
+        if error is None or id(error) == self._broken or type(error).__name__ in _CLIENT_LEFT:
             return (INFO if status is not None and status < 400 else WARNING), "websocket closed", fields
         if status is None:
             fields["status_code"] = 500
-        if isinstance(error, asyncio.CancelledError):
-            fields["cancelled"] = True
-            return WARNING, "websocket failed", fields
-        fields["exc_info"] = error
-        return ERROR, "websocket failed", fields
+        return _blame(error, fields), "websocket failed", fields
 
 
-def _says_client_left(error: BaseException) -> bool:
-    return type(error).__name__ in _CLIENT_LEFT
-
-
-def _describe_client(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> None:
-    """Add who asked: the address of the peer as the server knows it, and what it calls itself."""
+def _describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> None:
+    """Add what may be missing: the route taken, the peer as the server knows it, and what the client calls itself."""
+    route = route_template(scope)
+    if route is not None:
+        fields["route"] = route
     client = scope.get("client")
     if client and client[0]:
         fields["client_ip"] = client[0]
     agent = headers.get(b"user-agent")
     if agent is not None:
         fields["user_agent"] = agent.decode("latin-1")
+
+
+def _blame(error: BaseException | None, fields: dict[str, Any]) -> int:
+    """Add why the application did not answer, and return the level. A cancellation has no stack worth reading."""
+    if isinstance(error, asyncio.CancelledError):
+        fields["cancelled"] = True
+        return WARNING
+    if error is not None:
+        fields["exc_info"] = error
+    return ERROR
 
 
 def _answering(message: Message, answer: list[Header]) -> Message:

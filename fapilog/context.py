@@ -29,9 +29,12 @@ class RequestContext:
     bound: dict[str, Any]
     """What `bind_request` added, from any thread: `dict.update` with string keys is one step."""
 
-    def __init__(self, ids: Mapping[str, str]) -> None:
+    def __init__(self, ids: Mapping[str, str], encoded: bytes | None = None) -> None:
+        """Begin a request with these ids; *encoded*, if it is known already, saves encoding them."""
         self.ids = ids
-        self.encoded = b"," + orjson.dumps(ids)[1:-1] if ids else b""
+        if encoded is None:
+            encoded = b"," + orjson.dumps(ids)[1:-1] if ids else b""
+        self.encoded = encoded
         self.bound = {}
 
 

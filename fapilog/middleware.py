@@ -25,10 +25,10 @@ from fapilog.access import (
 from fapilog.context import NOTHING, RequestContext, current_fields, current_request, remember_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
-from fapilog.logger import record
-from fapilog.trace import RANDOM, TraceParent, active_span, new_ids
+from fapilog.logger import LoggerName, slot
+from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids
 
-ACCESS_LOGGER: Final = "fapilog.access"
+ACCESS_LOGGER: Final = LoggerName("fapilog.access")
 MAX_REQUEST_ID_LENGTH: Final = 128
 _REQUEST_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 _SCOPE_KEY: Final = "fapilog.request"
@@ -81,12 +81,14 @@ class LoggingMiddleware:
             await self.app(scope, receive, send)
             return
         headers = _read_headers(scope)
-        ids, answer, refused_id = _identify(headers)
+        request, answer, refused_id = _identify(headers)
         exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
-        request = scope[_SCOPE_KEY] = RequestContext(ids)
+        scope[_SCOPE_KEY] = request
         # A server may start a request in the context of another one: from its last `send`, or from a callback that was
         # registered in it. What that one bound is none of ours.
-        fields = current_fields.set(current_fields.get() if current_request.get() is None else NOTHING)
+        fields = current_fields.get()
+        if current_request.get() is not None:
+            current_fields.set(NOTHING)
         token = current_request.set(request)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -102,7 +104,8 @@ class LoggingMiddleware:
             scope.pop(_SCOPE_KEY, None)
             try:
                 current_request.reset(token)
-                current_fields.reset(fields)
+                if current_fields.get() is not fields:
+                    current_fields.set(fields)
             except ValueError:  # closed from another context, by the garbage collector
                 pass
 
@@ -143,12 +146,15 @@ def _log(
     """Write the access record. An error of ours stays here."""
     try:
         level, event, fields = exchange.outcome(scope, error)
+        recorder = slot.recorder
+        if recorder.level > level:
+            return
         if refused_id:
             fields["inbound_request_id"] = refused_id
-        for bound in (request.bound, current_fields.get()):
-            if bound:
-                _keep_bound_fields(bound, fields)
-        record(ACCESS_LOGGER, level, event, fields)
+        bound = current_fields.get()
+        if bound or request.bound:
+            _keep_bound_fields({**request.bound, **bound}, fields)
+        recorder.emit(ACCESS_LOGGER, level, event, (), NOTHING, fields)
     except Exception as bug:
         if surface_bugs():
             raise
@@ -158,7 +164,7 @@ def _log(
 def _read_headers(scope: Scope) -> dict[bytes, bytes]:
     """Return the request headers by name. Of those that decide ids, one that comes twice is left out."""
     pairs = scope.get("headers") or ()
-    if not isinstance(pairs, list | tuple):
+    if type(pairs) is not list and type(pairs) is not tuple:
         pairs = scope["headers"] = list(pairs)  # whatever can be read only once would be lost to the application
     try:
         headers: dict[bytes, bytes] = dict(pairs)
@@ -172,8 +178,8 @@ def _read_headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-def _identify(headers: Mapping[bytes, bytes]) -> tuple[dict[str, str], list[Header], str | None]:
-    """Return the ids of a request, the headers that tell them to the client, and the request id it was refused."""
+def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Header], str | None]:
+    """Return the request with its ids, the headers that tell them to the client, and the request id it was refused."""
     active = active_span()
     inbound = headers.get(b"traceparent")
     if active is not None:
@@ -195,18 +201,21 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[dict[str, str], list[Head
             escaped = asked[:MAX_REQUEST_ID_LENGTH].decode("latin-1").encode("unicode_escape")
             refused_id = escaped[:MAX_REQUEST_ID_LENGTH].decode("ascii")
     ids = {"trace_id": trace_id, "span_id": span_id, "request_id": request_id}
+    # No character of an id needs escaping, and this takes a third of what the encoder does.
+    encoded = f',"trace_id":"{trace_id}","span_id":"{span_id}","request_id":"{request_id}"'
     if parent_id is not None:
         ids["parent_span_id"] = parent_id
+        encoded += f',"parent_span_id":"{parent_id}"'
     answer = [
         (b"x-request-id", request_id.encode()),
-        (b"traceresponse", f"00-{trace_id}-{span_id}-{flags:02x}".encode()),
+        (b"traceresponse", f"00-{trace_id}-{span_id}-{FLAGS[flags]}".encode()),
     ]
-    return ids, answer, refused_id
+    return RequestContext(ids, encoded.encode()), answer, refused_id
 
 
 def _keep_bound_fields(bound: Mapping[str, Any], fields: dict[str, Any]) -> None:
     """Give what the user has bound under the name of an access field another name, on this record alone."""
-    for name, value in tuple(bound.items()):
+    for name, value in bound.items():
         if name in fields:
             kept = name + "_"
             while kept in fields or kept in bound:

@@ -50,8 +50,10 @@ def _mount_template(routes: Iterable[Any], cut_off: str) -> str | None:
     """Return the declared paths of the mounts that took *cut_off* from the front of the path."""
     for route in routes:
         if hasattr(route, "effective_candidates"):  # a router included in a FastAPI app
-            mounts = [candidate.starlette_route for candidate in route.effective_candidates()]
-            template = _mount_template(mounts, cut_off)
+            candidates = [
+                getattr(candidate, "starlette_route", candidate) for candidate in route.effective_candidates()
+            ]
+            template = _mount_template(candidates, cut_off)
             if template is not None:
                 return template
         elif hasattr(route, "path_format") and hasattr(route, "routes"):

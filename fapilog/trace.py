@@ -17,6 +17,9 @@ RANDOM: Final = 0x02
 """The trace id was drawn at random, all of it. Set on the traces that begin here."""
 
 _DEFINED_FLAGS: Final = SAMPLED | RANDOM
+FLAGS: Final = ("00", "01", "02", "03")
+"""The flags as the header has them."""
+
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 )
@@ -65,7 +68,7 @@ class TraceParent:
 
     def format(self) -> str:
         """Return the value of a `traceparent` header, version 00. A `traceresponse` looks the same."""
-        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{FLAGS[self.flags]}"
 
 
 # Every `pop` of a list is one step, so two threads never get the same entry. A thread that finds the list empty adds
@@ -92,14 +95,15 @@ os.register_at_fork(after_in_child=_ids.clear)
 def active_span() -> tuple[TraceParent, str | None] | None:
     """Return the active OpenTelemetry span and the id of its parent, or None if there is none or it has no ids.
 
-    OpenTelemetry is looked at only if the program has already imported it.
+    OpenTelemetry is asked only if its SDK is loaded or somebody has set a provider: FastAPI loads the bare API in any
+    program, where no span has ids.
     """
     otel = sys.modules.get("opentelemetry.trace")
-    if otel is None:
+    if otel is None or (
+        "opentelemetry.sdk.trace" not in sys.modules and getattr(otel, "_TRACER_PROVIDER", True) is None
+    ):
         return None
     span = otel.get_current_span()
-    if span is otel.INVALID_SPAN:
-        return None
     context = span.get_span_context()
     if not context.is_valid:
         return None

@@ -22,9 +22,11 @@ from fapilog.diagnostics import report
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 
 DEFAULT_MAX_BYTES: Final = 32 * 1024 * 1024
+DEFAULT_MAX_AGE_SECONDS: Final = 86_400.0
 MAX_SLOTS: Final = 10_000
 
 _NAME: Final = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
+_CHUNK_BYTES: Final = 64 * 1024
 _ROLL_RETRY_SECONDS: Final = 5.0
 
 
@@ -62,6 +64,22 @@ def list_segments(directory: Path) -> list[Segment]:
     return sorted(found)
 
 
+def longest_line(path: Path, size_bytes: int, *, at_least: int) -> int:
+    """Say how long a line of the segment at *path* may be, if one may be longer than *at_least* bytes; else *at_least*.
+
+    No writer makes such lines. A power cut does, where it leaves zeros in place of what was written last.
+    """
+    if size_bytes <= at_least:
+        return at_least
+    window = at_least // 2  # a longer line covers one of these as a whole
+    with path.open("rb") as file:
+        for start in range(0, size_bytes - window + 1, window):
+            chunks = range(start, start + window, _CHUNK_BYTES)
+            if not any(b"\n" in os.pread(file.fileno(), min(_CHUNK_BYTES, window), offset) for offset in chunks):
+                return size_bytes
+    return at_least
+
+
 def hold_slot(directory: Path, slot: int) -> FileLock | None:
     """Keep every process from writing in *slot* while the lock is held, or return None if one does now."""
     path = directory / f"{slot}.lock"
@@ -84,22 +102,30 @@ class SegmentWriter:
         directory: Path,
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS,
         sealed: Callable[[int], int | None] = lambda _slot: 0,
         opened: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare to write in *directory* without touching it.
 
         Args:
             directory: Where segments and slot locks are; made when first needed.
             max_bytes: How large a segment may grow before the next one is begun. A larger block gets one of its own.
+            max_age_seconds: How long after a segment was begun the next one is, so that a service that logs little does
+                not keep its oldest records as long as it runs.
             sealed: The highest number of a slot that must not be written again, as readers were told to leave it out;
                 None if that is not known, and then the slot's last segment is not continued.
             opened: Called after a segment was taken into use, such as to tidy up older ones.
+            clock: Gives the time, in seconds since the epoch.
         """
         self.directory = directory
         self._max_bytes = max_bytes
+        self._max_age_seconds = max_age_seconds
         self._sealed = sealed
         self._opened = opened
+        self._clock = clock
+        self._began = 0.0
         self._lock: FileLock | None = None
         self._fd = -1
         self._path = directory
@@ -185,7 +211,8 @@ class SegmentWriter:
                 self._begin_next(self._lock)
             size = os.fstat(self._fd).st_size
             self._opened()
-        if size and size + length > self._max_bytes and time.monotonic() >= self._roll_again_at:
+        full = size + length > self._max_bytes or self._is_old(self._began)
+        if size and full and time.monotonic() >= self._roll_again_at:
             size = self._roll(self._lock, size) if self._lock is not None else size
         return size
 
@@ -218,27 +245,46 @@ class SegmentWriter:
     def _continue_or_begin(self, lock: FileLock) -> None:
         last = max((found for found in list_segments(self.directory) if found.slot == self._slot), default=None)
         sealed = self._sealed(self._slot)
-        if last is not None and sealed is not None and last.number > sealed and last.size_bytes < self._max_bytes:
+        number, began = self._noted(lock)
+        if last is None or sealed is None or last.number <= sealed:
+            return self._begin_next(lock)
+        if last.number != number:
+            began = self._clock()
+        if last.size_bytes < self._max_bytes and not self._is_old(began):
             path = self.directory / last.name
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | OPEN_FLAGS)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_APPEND | OPEN_FLAGS)
+            except PermissionError:  # another user ran the service before
+                return self._begin_next(lock)
             size = os.fstat(fd).st_size
             if size == 0 or os.pread(fd, 1, size - 1) == b"\n":
-                self._fd, self._path = fd, path
-                return
+                self._fd, self._path, self._began = fd, path, began
+                return None
             os.close(fd)
             report(f"{str(path)!r} ends within a line, its writer was killed; that line is left out of queries")
-        self._begin_next(lock)
+        return self._begin_next(lock)
+
+    def _is_old(self, began: float) -> bool:
+        return abs(self._clock() - began) >= self._max_age_seconds  # a clock may be set back, too
+
+    def _noted(self, lock: FileLock) -> tuple[int, float]:
+        """Read from the lock's file which number the slot had last, and when that segment was begun."""
+        try:
+            number, began = os.pread(lock.fd, 64, 0).splitlines()[0].split()
+            return int(number), float(began)
+        except (ValueError, IndexError):
+            return 0, 0.0
 
     def _begin_next(self, lock: FileLock) -> None:
         """Open a segment under a number this slot never had, as readers may still leave out the old ones."""
-        noted = os.pread(lock.fd, 20, 0).strip()
+        began = self._clock()
         numbers = [found.number for found in list_segments(self.directory) if found.slot == self._slot]
-        number = max([*numbers, int(noted) if noted.isdigit() else 0, self._sealed(self._slot) or 0]) + 1
-        os.pwrite(lock.fd, b"%d\n" % number, 0)
+        number = max([*numbers, self._noted(lock)[0], self._sealed(self._slot) or 0]) + 1
+        os.pwrite(lock.fd, b"%d %d\n" % (number, began), 0)
         path = self.directory / segment_name(self._slot, number)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, PRIVATE_FILE)
         self._leave_segment()
-        self._fd, self._path = fd, path
+        self._fd, self._path, self._began = fd, path, began
         self._unsynced_name = True
 
     def _roll(self, lock: FileLock, size: int) -> int:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fapilog.diagnostics import report
@@ -13,11 +13,10 @@ from fapilog.errors import StoreError
 from fapilog.files.lock import PRIVATE_DIRECTORY
 from fapilog.files.segment import DEFAULT_MAX_BYTES as SEGMENT_MAX_BYTES
 from fapilog.files.segment import SegmentWriter
+from fapilog.plugins import OPTIONS
 from fapilog.store.manifest import SEGMENTS, DamagedManifestError, Manifest
 from fapilog.store.retain import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, retain
 from fapilog.types import Batch
-
-OPTIONS = ConfigDict(extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 @dataclass(config=OPTIONS, kw_only=True)

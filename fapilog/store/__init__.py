@@ -13,6 +13,10 @@
         parquet/
             20261120T084953-1f0c9a52.parquet    one compaction's records, sorted by timestamp
 
+Times in `logs` have no zone and are in UTC: in a shell, ``SET TimeZone = 'UTC'`` before comparing them with ``now()``.
+``logs.duckdb`` is there from the first compaction on, and names its files by their absolute paths: where the store was
+moved or is mounted elsewhere, `LogStore` still reads it and the next compaction mends the view.
+
 `LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact` and `rebuild`; the others never do.
 """
 

@@ -5,12 +5,13 @@ it, the same step takes its segments out, and these are deleted only when no que
 """
 
 import contextlib
+import glob
 import json
 import os
 import shutil
+import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ import duckdb
 
 from fapilog.errors import StoreError
 from fapilog.files.lock import PRIVATE_DIRECTORY, PRIVATE_FILE
-from fapilog.files.segment import Segment, hold_slot, sync_directory
+from fapilog.files.segment import Segment, hold_slot, longest_line, sync_directory
 from fapilog.store.manifest import (
     DATABASE,
     MANIFEST,
@@ -30,10 +31,21 @@ from fapilog.store.manifest import (
     ParquetFile,
     list_parquet,
     lock_store,
+    parquet_name,
+    replace_file,
 )
-from fapilog.store.rebuild import NOTE, is_sound, load_or_rebuild, require_store
+from fapilog.store.rebuild import NOTE, is_readable, is_sound, load_or_rebuild, require_store
 from fapilog.store.retain import GRACE_SECONDS, retire, sweep
-from fapilog.store.schema import file_literal, lines_query, literal, logs_query, parquet_query, records_query
+from fapilog.store.schema import (
+    MAX_LINE_BYTES,
+    file_literal,
+    lines_query,
+    literal,
+    logs_query,
+    parquet_query,
+    records_query,
+    utc_timestamp,
+)
 
 GROUP_BYTES: Final = 64 * 1024 * 1024
 _EMPTY_SEGMENT: Final = "none.jsonl"
@@ -128,24 +140,34 @@ class _Compaction:
         self.manifest, self.result.retired = retire(
             self.store, self.manifest, max_bytes=max_bytes, max_age_days=max_age_days, now=self.clock()
         )
-        if self.manifest.view_generation != self.manifest.generation or not (self.store / DATABASE).exists():
-            write_view(self.store, self.manifest)
-            self.manifest = replace(self.manifest, view_generation=self.manifest.generation)
-            self.manifest.save(self.store)
+        self._write_view()
         self.manifest, self.result.deleted = sweep(
             self.store, self.manifest, grace_seconds=grace_seconds, now=self.clock()
         )
         return self.result
+
+    def _write_view(self) -> None:
+        files = []
+        for file in self.manifest.parquet:
+            path = self.store / PARQUET / file.name
+            if is_sound(path, file.size_bytes) and is_readable(path, self.connection):
+                files.append(path)
+            else:
+                self.result.problems.append(f"{str(path)!r} is damaged and is left out, with {file.rows} records")
+        write_view(self.store, self.manifest, files)
+        self.manifest = replace(self.manifest, view_generation=self.manifest.generation)
+        self.manifest.save(self.store)
 
     def _delete_unfinished(self) -> None:
         """Delete what a compaction left that was killed before the manifest had it."""
         named = {file.name for file in self.manifest.parquet}
         named |= {Path(entry.name).name for entry in self.manifest.retired}
         for name in list_parquet(self.store):
-            if name not in named and is_sound(self.store / PARQUET / name, None):
-                (self.store / PARQUET / name).unlink(missing_ok=True)
-        for path in (self.store / PARQUET).glob("*.parquet.tmp"):
-            path.unlink(missing_ok=True)
+            path = self.store / PARQUET / name
+            if name not in named and is_sound(path, None):  # else it is damaged, and somebody may want to see it
+                path.unlink(missing_ok=True)
+        for name in list_parquet(self.store, suffix=".tmp"):
+            (self.store / PARQUET / name).unlink(missing_ok=True)
 
     def _closed(self, held: contextlib.ExitStack) -> Iterator[Segment]:
         live = self.manifest.live_segments(self.store)
@@ -182,17 +204,18 @@ class _Compaction:
                 self.result.problems.append(f"{group[0].name} stays a segment: {str(error).splitlines()[0]}")
 
     def _write(self, group: list[Segment]) -> None:
-        files = ", ".join(file_literal(self.store / SEGMENTS / segment.name) for segment in group if segment.size_bytes)
-        generation = self.manifest.generation + 1
-        lines = lines_query(f"[{files}]", max_object_bytes=max(segment.size_bytes for segment in group) + 1)
+        paths = [self.store / SEGMENTS / segment.name for segment in group if segment.size_bytes]
+        limits = [longest_line(path, path.stat().st_size, at_least=MAX_LINE_BYTES) for path in paths]
+        files = ", ".join(map(file_literal, paths))
+        lines = lines_query(f"[{files}]", max_line_bytes=max(limits, default=MAX_LINE_BYTES))
         rows, skipped, oldest, newest = self._survey(lines) if files else (0, 0, None, None)
         manifest = self.manifest.without(group, [], now=self.clock())
         if rows:
             facts: dict[str, Any] = {"rows": rows, "oldest": oldest, "newest": newest}
             sources = {segment.name: segment.size_bytes for segment in group}
-            note = json.dumps({"generation": generation, "segments": sources, "file": facts})
+            note = json.dumps({"generation": manifest.generation, "segments": sources, "file": facts})
             began = datetime.fromtimestamp(self.clock() if oldest is None else oldest, UTC)
-            name = f"{began:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.parquet"
+            name = parquet_name(began)
             size = self._write_parquet(name, lines, note)
             file = ParquetFile(name=name, size_bytes=size, **facts)
             manifest = replace(manifest, parquet=(*manifest.parquet, file))
@@ -205,10 +228,11 @@ class _Compaction:
         self.result.skipped_lines += skipped
 
     def _survey(self, lines: str) -> tuple[int, int, float | None, float | None]:
+        moment = utc_timestamp("json->>'timestamp'")
         row = self.connection.execute(
             "SELECT count(*) FILTER (good), count(*) FILTER (NOT good), epoch(min(t)), epoch(max(t)) FROM ("  # noqa: S608 - quoted
             "SELECT coalesce(json LIKE '{%', false) AS good, "
-            "CASE WHEN good THEN TRY_CAST(json->>'timestamp' AS TIMESTAMP) END AS t "
+            f"CASE WHEN good THEN {moment} END AS t "
             f"FROM ({lines}))"
         ).fetchone()
         assert row is not None  # noqa: S101 - an aggregate gives a row
@@ -233,35 +257,31 @@ class _Compaction:
         return size
 
 
-def write_view(store: Path, manifest: Manifest) -> None:
+def write_view(store: Path, manifest: Manifest, parquet: Sequence[Path]) -> None:
     """Put a new ``logs.duckdb`` in place of the old, so that any DuckDB shell finds the view `logs` in it.
 
-    The view names the Parquet files of *manifest*, and finds segments by itself. Opened before the swap, it goes on
-    working for the grace period; after that it fails, rather than leave out what it no longer finds.
+    The view names the *parquet* files, which can all be read, and finds segments by itself. Opened before the swap,
+    it goes on working for the grace period; after that it fails, rather than leave out what it no longer finds.
     """
-    sentinel = store / SEGMENTS / _EMPTY_SEGMENT  # a pattern that matches no file is an error to DuckDB
-    sentinel.touch(mode=PRIVATE_FILE)
-    left_out = [f"{SEGMENTS}/{_EMPTY_SEGMENT}", *(entry.name for entry in manifest.retired)]
-    names = ", ".join(literal(Path(name).name) for name in left_out if name.startswith(f"{SEGMENTS}/"))
-    pattern = literal(f"{file_literal(store / SEGMENTS)[1:-1].replace(chr(39) * 2, chr(39))}/*.jsonl")
+    segments = store / SEGMENTS
+    (segments / _EMPTY_SEGMENT).touch(mode=PRIVATE_FILE)  # a pattern that matches no file is an error to DuckDB
+    left_out = [Path(entry.name).name for entry in manifest.retired if entry.name.startswith(f"{SEGMENTS}/")]
+    names = ", ".join(map(literal, [_EMPTY_SEGMENT, *left_out]))
+    pattern = literal(f"{glob.escape(str(segments))}/*.jsonl")
     lines = f"SELECT json FROM ({lines_query(pattern)}) WHERE parse_filename(filename) NOT IN ({names})"  # noqa: S608 - quoted
-    files = [file for file in manifest.parquet if is_sound(store / PARQUET / file.name, file.size_bytes)]
-    sources = [parquet_query(store / PARQUET / file.name for file in files)] if files else []
+    sources = [parquet_query(parquet)] if parquet else []
     logs = logs_query([*sources, records_query(lines)])
     fresh = (
         f"SELECT CASE WHEN CAST(content->>'oldest_view' AS BIGINT) <= {manifest.generation} THEN true ELSE "  # noqa: S608 - quoted
         f"error('the store was compacted since this view was opened; open logs.duckdb again') END "
         f"FROM read_text({file_literal(store / MANIFEST)})"
     )
-    beside = store / f"{DATABASE}.tmp"
-    for leftover in (beside, store / f"{DATABASE}.tmp.wal"):
-        leftover.unlink(missing_ok=True)
-    with duckdb.connect(str(beside), config=_CONFIG) as database:
-        database.execute(f"CREATE VIEW logs AS SELECT * FROM ({logs}) WHERE ({fresh})")  # noqa: S608 - quoted
-    beside.chmod(PRIVATE_FILE)
-    _sync_file(beside)
-    beside.replace(store / DATABASE)
-    sync_directory(store)
+    # Not beside the old one, as DuckDB makes something of its own of a ? in the path of a database.
+    with tempfile.TemporaryDirectory(prefix="fapilog-") as directory:
+        path = Path(directory) / DATABASE
+        with duckdb.connect(str(path), config=_CONFIG) as database:
+            database.execute(f"CREATE VIEW logs AS SELECT * FROM ({logs}) WHERE ({fresh})")  # noqa: S608 - quoted
+        replace_file(store / DATABASE, path.read_bytes())
 
 
 _CONFIG: Final[dict[str, Any]] = {

@@ -8,9 +8,11 @@ later follow from it. Nothing here needs DuckDB, as the process that writes logs
 import contextlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -25,6 +27,7 @@ DATABASE: Final = "logs.duckdb"
 SEGMENTS: Final = "segments"
 PARQUET: Final = "parquet"
 _LOCK: Final = "store.lock"
+_PARQUET_NAME: Final = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}\.parquet", re.ASCII)
 
 
 class DamagedManifestError(StoreError):
@@ -139,12 +142,22 @@ def lock_store(store: Path) -> FileLock | None:
     return FileLock.take(store / _LOCK)
 
 
-def list_parquet(store: Path) -> list[str]:
-    """The names of all Parquet files that lie in *store*, whether the manifest has them or not."""
+def parquet_name(began: datetime) -> str:
+    """Make up a name for a Parquet file whose first record is of the moment *began*."""
+    return f"{began:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}.parquet"
+
+
+def list_parquet(store: Path, *, suffix: str = "") -> list[str]:
+    """The names of all Parquet files that compactions left in *store*, whether the manifest has them or not.
+
+    Those with a *suffix*, such as ``.tmp``, are none yet.
+    """
+    directory = store / PARQUET
     try:
-        return sorted(path.name for path in (store / PARQUET).iterdir() if path.name.endswith(".parquet"))
+        names = [path.name for path in directory.iterdir() if path.name.endswith(suffix)]
     except FileNotFoundError:
         return []
+    return sorted(name for name in names if _PARQUET_NAME.fullmatch(name.removesuffix(suffix)))
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -153,11 +166,15 @@ def replace_file(path: Path, content: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         beside.unlink()
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, PRIVATE_FILE)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-    beside.replace(path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)  # the disk may be full
+        raise
     sync_directory(path.parent)
 
 

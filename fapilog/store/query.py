@@ -12,33 +12,35 @@ from typing import Any, Final, Self
 import duckdb
 
 from fapilog.errors import QueryError
+from fapilog.files.segment import longest_line
 from fapilog.store.manifest import PARQUET, SEGMENTS
-from fapilog.store.rebuild import is_sound, load_or_rebuild, require_store
-from fapilog.store.schema import file_literal, lines_query, logs_query, parquet_query, records_query
+from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild, require_store
+from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, logs_query, parquet_query, records_query
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
+_CHUNK_ROWS: Final = 1_000
 _WITH_ZONE: Final = "TIMESTAMP WITH TIME ZONE"
 
 
 class Rows:
     """The answer to a query, read piece by piece as it is iterated over, once."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, columns: Sequence[str], types: Sequence[str]) -> None:
-        self._cursor = cursor
-        self.columns = tuple(columns)
-        self.types = tuple(types)
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Read the first rows of what *cursor* has executed."""
+        self.columns: tuple[str, ...] = tuple(column[0] for column in cursor.description or ())
+        self.types: tuple[str, ...] = tuple(str(column[1]) for column in cursor.description or ())
         """DuckDB's name of each column's type, such as ``VARCHAR``."""
+        self._cursor = cursor
+        self._chunk = cursor.fetchmany(_CHUNK_ROWS)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        while True:
+        while self._chunk:
+            yield from self._chunk
             try:
-                chunk = self._cursor.fetchmany(1_000)
+                self._chunk = self._cursor.fetchmany(_CHUNK_ROWS)
             except duckdb.Error as error:
                 raise _query_error(error) from error
-            if not chunk:
-                return
-            yield from chunk
 
 
 class LogStore:
@@ -71,6 +73,7 @@ class LogStore:
             config={
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
+                "python_enable_replacements": "false",  # a name in a query is never one of our variables
                 "temp_directory": str(spill),
             },
         )
@@ -100,22 +103,13 @@ class LogStore:
             QueryError: As `sql`, and also while the rows are read.
         """
         _require_select(query)
-        cursor = self._view()
-        try:
-            described = cursor.execute(f"DESCRIBE {query}", params).fetchall()
-            columns, types = [row[0] for row in described], [row[1] for row in described]
-            if _WITH_ZONE in types:  # Python gets those only with the help of pytz
-                names = [f"c{index}" for index in range(len(types))]
-                values = [
-                    f"CAST({name} AS TIMESTAMP)" if kind == _WITH_ZONE else name
-                    for name, kind in zip(names, types, strict=True)
-                ]
-                query = f"SELECT {', '.join(values)} FROM (\n{query.rstrip().rstrip(';')}\n) AS q({', '.join(names)})"  # noqa: S608 - it is the user's query
-                types = [kind.removesuffix(" WITH TIME ZONE") for kind in types]
-            cursor.execute(query, params)
-        except duckdb.Error as error:
-            raise _query_error(error) from error
-        return Rows(cursor, columns, types)
+        while True:
+            cursor = self._view()
+            try:
+                return _execute(cursor, query, params)
+            except duckdb.Error as error:
+                if not self._blames_a_file(error):
+                    raise _query_error(error) from error
 
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
@@ -160,17 +154,17 @@ class LogStore:
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
             else:
                 parquet.append(path)
-        live, largest = [], 0
+        live, limit = [], MAX_LINE_BYTES
         for segment in manifest.live_segments(self.path):
             path = self.path / SEGMENTS / segment.name
             if not os.access(path, os.R_OK):
                 self.warnings.append(f"{str(path)!r} cannot be read and was left out")
             elif segment.size_bytes:
                 live.append(file_literal(path))
-                largest = max(largest, segment.size_bytes)
+                limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_object_bytes=largest + 1)))
+            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
 
     def _is_sound(self, path: Path, size_bytes: int) -> bool:
@@ -180,12 +174,22 @@ class LogStore:
             self._sound.add((path.name, size_bytes))
         return True
 
+    def _blames_a_file(self, error: duckdb.Error) -> bool:
+        """Whether *error* comes of a Parquet file that looked sound and is not; it is left out from now on."""
+        names = {name for name, _ in self._sound} - self._broken
+        if isinstance(error, duckdb.InvalidInputException):
+            found = {name for name in names if name in str(error)}
+        elif type(error) is duckdb.Error:  # what DuckDB's reader of Parquet says of some damage, without a name
+            cursor = self._database.cursor()
+            found = {name for name in names if not is_whole(self.path / PARQUET / name, cursor)}
+        else:
+            return False
+        self._broken |= found
+        return bool(found)
+
     def _find_broken(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        for name, _ in self._sound:
-            try:
-                cursor.execute(f"DESCRIBE {parquet_query([self.path / PARQUET / name])}")
-            except duckdb.Error:
-                self._broken.add(name)
+        names = {name for name, _ in self._sound}
+        self._broken |= {name for name in names if not is_readable(self.path / PARQUET / name, cursor)}
 
 
 def _require_select(query: str) -> None:
@@ -196,6 +200,26 @@ def _require_select(query: str) -> None:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         found = ", ".join(statement.type.name for statement in statements) or "nothing"
         raise QueryError(f"a query is one SELECT statement, not {found}; the store is only read here")
+
+
+def _execute(cursor: duckdb.DuckDBPyConnection, query: str, params: Parameters | None) -> Rows:
+    cursor.execute(query, params)
+    described = [(column[0], str(column[1])) for column in cursor.description or ()]
+    if all(kind != _WITH_ZONE for _, kind in described):
+        return Rows(cursor)
+    # Python gets a time with a zone only with the help of pytz. Two columns may have one name, hence their numbers.
+    numbers = [f"c{number}" for number in range(len(described))]
+    values = [
+        f"{f'CAST({number} AS TIMESTAMP)' if kind == _WITH_ZONE else number} AS {_quoted(name)}"
+        for number, (name, kind) in zip(numbers, described, strict=True)
+    ]
+    inner = query.rstrip().rstrip(";")
+    cursor.execute(f"SELECT {', '.join(values)} FROM (\n{inner}\n) AS q({', '.join(numbers)})", params)  # noqa: S608 - it is the user's query
+    return Rows(cursor)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _query_error(error: duckdb.Error) -> QueryError:

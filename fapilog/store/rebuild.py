@@ -18,7 +18,7 @@ from fapilog.store.manifest import (
     ParquetFile,
     list_parquet,
 )
-from fapilog.store.schema import file_literal, literal
+from fapilog.store.schema import file_literal, literal, parquet_query
 
 NOTE: Final = "fapilog"
 """The key under which a Parquet file says what it was made from."""
@@ -60,6 +60,24 @@ def is_sound(path: Path, size_bytes: int | None) -> bool:
     if size_bytes is not None and end != size_bytes:
         return False
     return end >= 12 and head == _MAGIC == tail[4:] and int.from_bytes(tail[:4], "little") <= end - 12
+
+
+def is_readable(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether DuckDB can make sense of the footer of the Parquet file at *path*, and it has our columns."""
+    try:
+        connection.execute(f"DESCRIBE {parquet_query([path])}")
+    except duckdb.Error:
+        return False
+    return True
+
+
+def is_whole(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether DuckDB can read every value of the Parquet file at *path*."""
+    try:
+        connection.execute(f"SELECT max(COLUMNS(*)) FROM ({parquet_query([path])})")  # noqa: S608 - quoted
+    except duckdb.Error:
+        return False
+    return True
 
 
 def _rebuild(store: Path, connection: duckdb.DuckDBPyConnection, now: float) -> Manifest:

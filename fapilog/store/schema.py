@@ -51,11 +51,13 @@ COLUMNS: Final = (
 )
 """Every column but the last, `fields`, which is the rest of the record as one JSON object."""
 
+MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+"""More than any record has, and DuckDB's own default."""
+
 COLUMN_LIST: Final = ", ".join([*(f'"{column.name}"' for column in COLUMNS), '"fields"'])
 
 # A line is parsed once for all columns: `texts` and `raws` hold each column's value as text and as JSON, by position.
 _PATHS: Final = "[" + ", ".join(f"'{column.name}'" for column in COLUMNS) + "]"
-_MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024  # a crash may leave a segment full of zeros, one "line" as long as itself
 
 
 def literal(text: str) -> str:
@@ -68,11 +70,14 @@ def file_literal(path: Path) -> str:
     return literal(glob.escape(str(path)))
 
 
-def lines_query(files: str, *, max_object_bytes: int = _MAX_OBJECT_BYTES) -> str:
-    """Select `json`, NULL for what is none, and `filename` of every line in *files*, an SQL string or list of them."""
+def lines_query(files: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> str:
+    """Select `json`, NULL for what is none, and `filename` of every line in *files*, an SQL string or list of them.
+
+    A line longer than *max_line_bytes* fails the query; DuckDB sets aside twice as much memory in each of its threads.
+    """
     return (
         f"SELECT json, filename FROM read_json_objects({files}, format = 'newline_delimited', ignore_errors = true, "  # noqa: S608 - file names are quoted above
-        f"filename = true, compression = 'none', maximum_object_size = {max(max_object_bytes, _MAX_OBJECT_BYTES)})"
+        f"filename = true, compression = 'none', maximum_object_size = {max_line_bytes})"
     )
 
 
@@ -102,13 +107,18 @@ def logs_query(sources: Sequence[str]) -> str:
     return " UNION ALL ".join(sources or [empty_query()])
 
 
+def utc_timestamp(text: str) -> str:
+    """Turn the SQL expression *text* into a TIMESTAMP, which has no zone, if it says that it is in UTC."""
+    return f"CASE WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP) END"
+
+
 def _value(column: Column, index: int) -> str:
     text, raw = f"texts[{index}]", f"raws[{index}]"
     match column.type:
         case "JSON":
             return f"CASE WHEN {text} IS NOT NULL THEN {raw} END"
         case "TIMESTAMP":
-            return f"TRY_CAST({text} AS TIMESTAMP)"
+            return utc_timestamp(text)
         case "DOUBLE":
             return f"TRY_CAST(CAST({raw} AS VARCHAR) AS DOUBLE)"
         case "VARCHAR":

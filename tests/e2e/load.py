@@ -18,13 +18,19 @@ async def _serve_one_connection(port: int, paths: list[str], statuses: list[int]
         writer.close()
 
 
+async def _serve_share(port: int, paths: list[str], statuses: list[int]) -> None:
+    """Take a new connection now and then: the worker that wakes first accepts all that knock at that moment."""
+    for start in range(0, len(paths), 25):
+        await _serve_one_connection(port, paths[start : start + 25], statuses)
+
+
 def get_all(port: int, paths: list[str], *, connections: int) -> list[int]:
     """Request every path once, over that many connections at a time; return the status codes."""
     statuses: list[int] = []
 
     async def run() -> None:
         shares = [paths[start::connections] for start in range(connections)]
-        await asyncio.gather(*(_serve_one_connection(port, share, statuses) for share in shares))
+        await asyncio.gather(*(_serve_share(port, share, statuses) for share in shares))
 
     asyncio.run(run())
     return statuses

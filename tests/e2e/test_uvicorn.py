@@ -30,6 +30,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.store = directory / "logs"
+        self.workers = workers
         command = [sys.executable, "-m", "uvicorn", "tests.e2e.service:app", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--workers", str(workers)] if workers > 1 else command,
@@ -52,15 +53,13 @@ class Server:
     def _read_errors(self, stream: Any) -> None:
         self.errors = stream.read()
 
-    def wait_until_it_answers(self) -> None:
+    def wait_until_every_worker_serves(self) -> None:
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1):
-                    return
-            except OSError:
-                assert self.process.poll() is None, self.errors
-                time.sleep(0.05)
+            if sum(b"Application startup complete." in line for line in self.lines[:]) == self.workers:
+                return
+            assert self.process.poll() is None, self.errors
+            time.sleep(0.05)
         raise AssertionError("the server did not start")
 
     def stop(self) -> int:
@@ -72,8 +71,10 @@ class Server:
             self.process.kill()
             raise
         finally:
-            for reader in self._readers:
+            for reader, pipe in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
                 reader.join(10)
+                if pipe is not None:
+                    pipe.close()
         return self.process.returncode
 
     @property
@@ -85,7 +86,7 @@ class Server:
 def serving(directory: Path, workers: int) -> Iterator[Server]:
     server = Server(directory, workers)
     try:
-        server.wait_until_it_answers()
+        server.wait_until_every_worker_serves()
         yield server
     finally:
         server.stop()

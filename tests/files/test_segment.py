@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fapilog.files.lock import FileLock
-from fapilog.files.segment import SegmentWriter, hold_slot, list_segments
+from fapilog.files.segment import SegmentWriter, hold_slot, list_segments, longest_line
 
 
 def names(directory: Path) -> list[str]:
@@ -67,6 +67,22 @@ def test_a_block_larger_than_a_segment_is_written_whole(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, max_bytes=10)
     writer.append(b"x" * 100 + b"\n")
     assert (tmp_path / "0-1.jsonl").stat().st_size == 101
+    writer.close()
+
+
+def test_an_old_segment_is_followed_by_the_next_number(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    for ages, expected in (((0, 59), ["0-1.jsonl"]), ((59, 60), ["0-1.jsonl", "0-2.jsonl"])):
+        for age in ages:
+            writer = SegmentWriter(tmp_path, max_age_seconds=60, clock=lambda: now + age)  # noqa: B023 - used at once
+            writer.append(b"line\n")
+            writer.close()
+        assert names(tmp_path) == expected
+    writer = SegmentWriter(tmp_path, max_age_seconds=60, clock=lambda: now)
+    writer.append(b"line\n")
+    now += 1_000
+    writer.append(b"line\n")
+    assert len(names(tmp_path)) == 4
     writer.close()
 
 
@@ -232,6 +248,15 @@ def test_segments_are_listed_by_number_and_not_by_letter(tmp_path: Path) -> None
     assert names(tmp_path) == ["2-9.jsonl", "2-10.jsonl", "10-1.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("before", "zeros", "found"), [(90, 0, 16), (20, 5, 16), (7, 17, 27), (0, 40, 43), (30, 33, 66)]
+)
+def test_a_line_of_zeros_longer_than_any_record_is_noticed(before: int, zeros: int, found: int, tmp_path: Path) -> None:
+    path = tmp_path / "0-1.jsonl"
+    path.write_bytes(b"\n" * before + b"\0" * zeros + b"}\n\n")
+    assert longest_line(path, path.stat().st_size, at_least=16) == found
+
+
 def test_a_held_slot_is_not_written_in(tmp_path: Path) -> None:
     slot = hold_slot(tmp_path, 0)
     assert slot is not None
@@ -321,3 +346,58 @@ def test_another_program_inherits_no_lock(tmp_path: Path) -> None:
         assert hold_slot(tmp_path, 0) is not None
         assert process.stdin is not None
         process.stdin.close()
+
+
+def fail(*arguments: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_after_a_failed_flush_a_new_segment_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append(b"perhaps lost\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            writer.flush()
+    writer.append(b"next\n")
+    writer.flush()
+    assert names(tmp_path) == ["0-1.jsonl", "0-2.jsonl"]
+    writer.close()
+
+
+def test_a_segment_that_could_not_be_synced_before_the_next_is_told_by_the_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SegmentWriter(tmp_path, max_bytes=1)
+    writer.append(b"perhaps lost\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        writer.append(b"next\n")
+    with pytest.raises(OSError, match="Input/output"):
+        writer.flush()
+    writer.flush()
+    writer.close()
+
+
+def test_a_half_written_block_that_cannot_be_taken_back_ends_its_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    writer = SegmentWriter(tmp_path)
+    writer.append(b"before\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", fail)
+        patched.setattr(os, "ftruncate", fail)
+        patched.setattr("fapilog.files.segment.report", said.append)
+        with pytest.raises(OSError, match="Input/output"):
+            writer.append(b"half\n")
+    assert "may hold part of a batch" in said[0]
+    writer.append(b"half\n")
+    assert (tmp_path / "0-2.jsonl").read_bytes() == b"half\n"
+    writer.close()
+
+
+def test_a_system_without_locks_is_told_which_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fapilog.files.lock.fcntl", None)
+    with pytest.raises(OSError, match="no flock"):
+        SegmentWriter(tmp_path).append(b"one\n")

@@ -1,0 +1,1 @@
+"""Measure fapilog beside other loggers. See README.md."""

@@ -1,0 +1,128 @@
+"""Run every benchmark, print tables, and keep the figures as JSON."""
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import calls, throughput
+from benchmarks.contestants import BARE_STRUCTLOG, NEEDS, PEERS
+from benchmarks.machine import facts
+from benchmarks.measure import in_fresh_process
+
+RESULTS = Path(__file__).parent / "results"
+BARS = {
+    "times bare structlog + orjson": 2.2,
+    "microseconds a request over the bare app": 16.0,
+    "megabytes over the bare app": 10.0,
+}
+"""What fapilog promises of itself: at least the first, at most the others."""
+
+
+def main() -> int:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny numbers, to see whether everything runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the directory the JSON goes to")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    result: dict[str, Any] = {"machine": facts(), "quick": quick}
+    _print_machine(result["machine"])
+    result["throughput"] = compare_throughput(records=1_000 if quick else 50_000, rounds=2 if quick else 9)
+    result["calls"] = compare_calls(number=1_000 if quick else 30_000, rounds=2 if quick else 7)
+    result["request"] = compare_requests(["--requests=200", "--rounds=2"] if quick else [])
+    result["memory"] = compare_memory(["--records=5000"] if quick else [])
+    result["bars"] = bars(result)
+    results: Path = arguments.results
+    results.mkdir(parents=True, exist_ok=True)
+    kept = results / f"{result['machine']['date'].replace(':', '')}-{result['machine']['commit'] or 'no-commit'}.json"
+    kept.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"\nkept in {kept}")
+    return 0
+
+
+def compare_throughput(*, records: int, rounds: int) -> dict[str, Any]:
+    """Compare with every peer in turn."""
+    print("\nOne thread logs 5 keywords and 2 context ids as JSON to a file: microseconds a record, end to end")
+    print("median (lowest-highest) of the rounds; how many times as long as fapilog, round by round\n")
+    print(f"  {'peer':<40}{'fapilog':>20}{'peer':>26}{'peer / fapilog':>22}")
+    found: dict[str, Any] = {}
+    for name in PEERS:
+        needed = NEEDS.get(name)
+        if needed is not None and importlib.util.find_spec(needed) is None:
+            found[name] = {"skipped": f"{needed} is not installed"}
+            print(f"  {name:<40}skipped: {needed} is not installed")
+            continue
+        pair = found[name] = throughput.compare(name, records=records, rounds=rounds)
+        ours, theirs, ratio = (_spread(pair[key]) for key in ("ours_us", "theirs_us", "ratio"))
+        print(f"  {name:<40}{ours:>20}{theirs:>26}{ratio:>22}", flush=True)
+    return found
+
+
+def compare_calls(*, number: int, rounds: int) -> Any:
+    """Print what single calls cost the caller."""
+    found = calls.compare(BARE_STRUCTLOG, calls=number, rounds=rounds)
+    print("\nOne log call, as the thread that logs sees it: microseconds, the clock's own cost included\n")
+    print(f"  {'':<40}{'mean':>10}{'p50':>10}{'p99':>10}{'p99.9':>10}{'max':>10}")
+    for name, each in found.items():
+        figures = "".join(f"{each[key]:>10.2f}" for key in ("mean_us", "p50_us", "p99_us", "p999_us", "max_us"))
+        print(f"  {name:<40}{figures}", flush=True)
+    return found
+
+
+def compare_requests(arguments: list[str]) -> Any:
+    """Print what a request costs more."""
+    found = in_fresh_process("benchmarks.request", *arguments)
+    print("\nOne request through FastAPI in process: microseconds\n")
+    print(f"  {'':<40}{'mean of a round':>22}{'p50':>10}{'p99':>10}")
+    for name in ("bare", "fapilog"):
+        each = found[name]
+        print(f"  {name:<40}{_spread(each['mean_us']):>22}{each['p50_us']:>10.2f}{each['p99_us']:>10.2f}")
+    print(f"  {'fapilog over bare, round by round':<40}{_spread(found['over_bare_us']):>22}", flush=True)
+    return found
+
+
+def compare_memory(arguments: list[str]) -> dict[str, Any]:
+    """Print resident memory, each figure from a process of its own."""
+    found = {name: in_fresh_process("benchmarks.memory", name, *arguments) for name in ("bare", "fapilog")}
+    idle, before, after = found["bare"]["idle_mb"], found["fapilog"]["idle_mb"], found["fapilog"]["after_mb"]
+    found["over_bare_mb"] = {"idle": before - idle, "after": after - idle}
+    print("\nResident memory of a FastAPI app, fapilog with stdout and duckdb: MB\n")
+    print(f"  {'':<40}{'idle':>10}{'over bare':>12}{'after logging':>16}{'over bare':>12}")
+    print(f"  {'bare':<40}{idle:>10.1f}")
+    print(f"  {'fapilog':<40}{before:>10.1f}{before - idle:>12.1f}{after:>16.1f}{after - idle:>12.1f}", flush=True)
+    return found
+
+
+def bars(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Hold the figures against what is promised."""
+    measured = {
+        "times bare structlog + orjson": result["throughput"][BARE_STRUCTLOG]["ratio"]["median"],
+        "microseconds a request over the bare app": result["request"]["over_bare_us"]["median"],
+        "megabytes over the bare app": max(result["memory"]["over_bare_mb"].values()),
+    }
+    print("\nPromised\n")
+    held = {}
+    for name, bar in BARS.items():
+        at_least = name.startswith("times")
+        met = measured[name] >= bar if at_least else measured[name] <= bar
+        held[name] = {"bar": bar, "measured": measured[name], "met": met}
+        bound = f"{'at least' if at_least else 'at most'} {bar:g}"
+        print(f"  {name:<44}{bound:>14}   measured {measured[name]:>6.2f}   {'met' if met else 'MISSED'}")
+    return held
+
+
+def _spread(figures: dict[str, float]) -> str:
+    return f"{figures['median']:.2f} ({figures['low']:.2f}-{figures['high']:.2f})"
+
+
+def _print_machine(machine: dict[str, Any]) -> None:
+    print(f"{machine['python']}, {machine['system']}, {machine['cpus']} x {machine['cpu']}")
+    versions = [f"{name} {number}" for name, number in machine["versions"].items() if number and name != "fapilog"]
+    print(f"fapilog at {machine['commit']}{' with changes' if machine['changed'] else ''}; {', '.join(versions)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

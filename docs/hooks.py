@@ -1,0 +1,137 @@
+"""Write into the pages what the code knows: settings, options, fields and columns, each from where it is defined.
+
+A page asks with a line such as ``<!-- generated: settings -->``.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from fapilog.pipeline.delivery import DeliveryOptions
+from fapilog.plugins import BUILT_IN, find
+from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
+from fapilog.settings import PREFIX, LoggingSettings
+from fapilog.store.schema import COLUMNS
+from fapilog.types import RESERVED_FIELDS
+
+_REQUEST = re.compile(r"<!-- generated: (?P<what>[\w-]+) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in every request of a page; one for what is not known fails the build."""
+    return _REQUEST.sub(lambda match: GENERATORS[match["what"]](), markdown)
+
+
+def settings() -> str:
+    """Describe every setting."""
+    rows = [
+        (f"`{PREFIX}{name.upper()}`", _type(field), _default(field), _prose(field.description))
+        for name, field in LoggingSettings.model_fields.items()
+        if name != "sink_options"
+    ]
+    return _table(("variable", "type", "default", ""), rows)
+
+
+def sink_options() -> str:
+    """Describe every built-in sink and its own options."""
+    parts = []
+    for name in sorted(BUILT_IN["sink"]):
+        cls = find("sink", name)
+        parts += [f"### {name}", _prose(cls.__doc__.split("\n\n")[0]), _options(cls, name)]
+    return "\n\n".join(parts)
+
+
+def delivery_options() -> str:
+    """Describe the options that every sink has."""
+    return _options(DeliveryOptions, "<sink>")
+
+
+def columns() -> str:
+    """Describe the columns of the view `logs`."""
+    rows = [(f"`{column.name}`", column.type, f"{column.description}.") for column in COLUMNS]
+    return _table(("column", "type", ""), [*rows, ("`fields`", "JSON", "Every other field of the record.")])
+
+
+def reserved_fields() -> str:
+    """List the fields only fapilog sets."""
+    return _list(sorted(RESERVED_FIELDS))
+
+
+def redacted_fields() -> str:
+    """List the names whose values are masked."""
+    return f"{_list(DEFAULT_FIELDS)}; and every name that ends in {_list(SECRET_SUFFIXES)}"
+
+
+def _options(cls: Any, sink: str) -> str:
+    rows = [
+        (
+            f"`{name}`",
+            f"`{PREFIX}{sink.upper()}__{name.upper()}`",
+            _type(field),
+            _default(field),
+            _prose(field.description),
+        )
+        for name, field in cls.__pydantic_fields__.items()
+        if not name.startswith("_")
+    ]
+    return _table(("option", "variable", "type", "default", ""), rows)
+
+
+def _type(field: FieldInfo) -> str:
+    return _cell(_type_name(field.annotation))
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _type_name(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return " | ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) in (list, dict):
+        return str(get_origin(annotation).__name__)
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    if members and type(None) in get_args(annotation):
+        return " | ".join(_type_name(member) for member in members)
+    return {"str": "text", "Path": "path", "int": "integer", "float": "number", "bool": "true or false"}.get(
+        getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{','.join(value)}`" if isinstance(value, list) else f"`{value}`"
+
+
+def _prose(text: str | None) -> str:
+    return _cell(" ".join((text or "").split()))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "columns": columns,
+    "delivery-options": delivery_options,
+    "redacted-fields": redacted_fields,
+    "reserved-fields": reserved_fields,
+    "settings": settings,
+    "sink-options": sink_options,
+}
+"""What a page may ask for."""

@@ -1,0 +1,1 @@
+"""Run the example shop under a real server, send it traffic, and query what it logged."""

@@ -1,0 +1,160 @@
+"""The shape of the code: what is public, described, named and loaded."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fapilog
+from fapilog import errors
+from fapilog.pipeline.delivery import DeliveryOptions
+from fapilog.plugins import BUILT_IN, find
+from fapilog.settings import LoggingSettings
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "fapilog"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+PUBLIC = [
+    "BoundLogger",
+    "Handle",
+    "LoggingMiddleware",
+    "LoggingSettings",
+    "bind_context",
+    "bind_request",
+    "bound_context",
+    "configure_logging",
+    "get_logger",
+    "get_trace_id",
+    "log",
+    "log_execution",
+    "timed_operation",
+    "unbind_context",
+]
+
+NAMELESS = {"utils", "util", "helpers", "common", "base", "core", "manager", "misc"}
+
+LONG: dict[str, str] = {
+    "runtime.py": "it alone knows settings, plugins, processors and pipeline at once",
+    "logger.py": "the hot path is in one piece, so that it can be read as one and stays fast",
+    "encoding.py": "what any value becomes, all cases side by side",
+    "cli.py": "the commands, and how rows are shown",
+    "pipeline/delivery.py": "everything that happens to a record before one sink",
+}
+"""Modules of more than 400 lines, and why each is one thing."""
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def sink_classes() -> list[tuple[str, Any]]:
+    return [(name, find("sink", name)) for name in sorted(BUILT_IN["sink"])]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(fapilog.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there_and_described(name: str) -> None:
+    assert getattr(fapilog, name).__doc__
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in LoggingSettings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(("name", "cls"), [*sink_classes(), ("every sink", DeliveryOptions)])
+def test_every_option_of_a_sink_is_described(name: str, cls: Any) -> None:
+    options = {option: field for option, field in cls.__pydantic_fields__.items() if not option.startswith("_")}
+    assert options, name
+    assert [option for option, field in options.items() if not field.description] == []
+
+
+def test_every_sink_module_is_reachable_by_name() -> None:
+    modules = {f"fapilog.sinks.{path.stem}" for path in (PACKAGE / "sinks").glob("[!_]*.py")}
+    assert {target.partition(":")[0] for target in BUILT_IN["sink"].values()} == modules
+
+
+def test_every_exception_is_in_the_tree_of_its_module() -> None:
+    found = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
+    assert [name for name in found if name not in (errors.__doc__ or "")] == []
+    assert all(issubclass(getattr(errors, name), errors.FapilogError) for name in found)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_every_module_is_named_after_what_it_does() -> None:
+    assert [name_of(path) for path in MODULES if path.stem in NAMELESS or path.parent.name in NAMELESS] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_short_or_says_why_not(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= 400 or name_of(path) in LONG, f"{lines} lines; why is it one thing?"
+
+
+def test_every_reason_to_be_long_is_of_a_module_there_is() -> None:
+    assert {name for name in LONG if not (PACKAGE / name).is_file()} == set()
+
+
+def test_every_top_level_module_can_be_imported() -> None:
+    for path in PACKAGE.glob("*.py"):
+        if path.stem != "__main__":
+            importlib.import_module(f"fapilog.{path.stem}" if path.stem != "__init__" else "fapilog")
+
+
+def run(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    loaded = run("""
+        import sys
+        import fapilog
+        heavy = {"duckdb", "fastapi", "httpx", "numpy", "opentelemetry", "uvicorn"}
+        print(*sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+    """)
+    assert loaded.split() == []
+
+
+def test_importing_starts_no_thread_and_opens_nothing() -> None:
+    opened = run("""
+        import sys
+        import threading
+
+        import structlog, pydantic_settings, orjson, starlette, dotenv  # what they read is not ours to answer for
+        import asyncio, email, importlib.metadata, json, urllib.request, uuid
+
+        def watch(name, arguments):
+            if name.startswith("socket.") or name in ("subprocess.Popen", "os.fork"):
+                print(name)
+            elif name == "open" and isinstance(arguments[0], str):
+                path, mode, flags = arguments
+                if not path.endswith((".py", ".pyc", ".so")) and ".pyc." not in path:
+                    print(path, mode)
+
+        sys.dont_write_bytecode = True
+        sys.addaudithook(watch)
+        import fapilog
+        print(*[thread.name for thread in threading.enumerate() if thread is not threading.main_thread()])
+    """)
+    assert opened.split() == []
