@@ -147,6 +147,7 @@ class Runtime:
     def close(self, timeout_seconds: float) -> FlushResult:
         """Deliver what can be delivered in that time, then end. Says on stderr what was lost, if anything was."""
         if self._closed:
+            self.worker.join(timeout_seconds)
             return FlushResult({})
         self._closed = True
         result = self.worker.close(timeout_seconds)
@@ -237,7 +238,7 @@ class _State:
             runtime.worker.attach()
             self._take_over_structlog()
             self.started()
-        lifecycle.on_terminate(self.end)
+        lifecycle.on_terminate(self.end, self.busy)
 
     def close(self, runtime: Runtime, timeout_seconds: float) -> FlushResult:
         """End *runtime*; if it is the current one, loggers wait for the next."""
@@ -318,6 +319,10 @@ class _State:
             for _level, _timestamp, line in slot.recorder.queue.take()[0]:
                 report.write_line(line)
         slot.recorder.queue = _Stderr(slot.recorder.queue)
+
+    def busy(self) -> bool:
+        """Whether the calling thread, interrupted by a signal, holds what the end of the process waits for."""
+        return self.runtime is not None and self.runtime.worker.busy_here()
 
     def begin_anew(self) -> None:
         """Start over in a forked child."""

@@ -27,7 +27,11 @@ def command(source: str, *args: object) -> list[str]:
 def run(source: str, *args: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run *source* to its end."""
     return subprocess.run(
-        command(source, *args), env=environment(**(env or {})), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+        command(source, *args),
+        env=environment(**(env or {})),
+        capture_output=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
     )
 
 

@@ -134,6 +134,10 @@ class Queue:
                 self._room.notify_all()
             return taken, size
 
+    def held_here(self) -> bool:
+        """Whether the calling thread holds the lock: what a signal handler has to know before it waits for others."""
+        return bool(self._room._is_owned())  # type: ignore[attr-defined]  # private: there is no other way to ask
+
     def close(self) -> None:
         """Refuse every further record as ``closed``."""
         with self.lock:

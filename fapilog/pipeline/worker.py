@@ -35,6 +35,7 @@ class Worker:
         self._hurried = 0
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
+        self._starting_thread: int | None = None
         self._ended = False
 
     def attach(self) -> None:
@@ -80,6 +81,15 @@ class Worker:
         self._thread.join(_GRACE_SECONDS)
         return result
 
+    def busy_here(self) -> bool:
+        """Whether the calling thread is, below a signal handler, inside the queue or starting the worker."""
+        return self.queue.held_here() or (self._thread is None and self._starting_thread == threading.get_ident())
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until the thread has ended, if somebody else is closing it."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_seconds)
+
     def _pending(self) -> dict[str, int]:
         with self.queue.lock:
             waiting = len(self.queue.items)
@@ -112,6 +122,7 @@ class Worker:
         with self._starting:
             if self._thread is not None or self._ended:
                 return
+            self._starting_thread = threading.get_ident()
             for delivery in self.deliveries:
                 delivery.reopen()
             self._loop = asyncio.SelectorEventLoop()
@@ -127,8 +138,10 @@ class Worker:
                 self._loop.run_until_complete(self._once())
                 self._loop.close()
                 self.queue.wake_at = 1
-                return
-            self._thread = thread
+            else:
+                self._thread = thread
+            finally:
+                self._starting_thread = None
 
     def _run(self) -> None:
         """Run the loop until it is stopped; an error of ours starts it anew rather than end all logging."""
