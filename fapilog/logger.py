@@ -176,6 +176,16 @@ class Recorder:
             self.queue.dropped += early.queue.dropped
             early.queue.dropped.clear()
 
+    def follow(self, early: "Recorder") -> None:
+        """Take over what is left in *early*, and what log calls still bring that began before it was replaced."""
+
+        def again() -> None:
+            early.queue.wake_at = 1
+            self.adopt(early)
+
+        early.queue.wake = again
+        again()
+
     def _start_second(self, now: int) -> tuple[int, bytes]:
         """Format the second that *now* is in, once for all records in it."""
         seconds, nanoseconds = divmod(now, 1_000_000_000)

@@ -232,9 +232,10 @@ class _State:
             self.runtime, slot.recorder = runtime, runtime.recorder
             if previous is not None:
                 # Its worker delivers the older records before the new one starts, so their order is kept.
+                previous.queue.heir = runtime.queue
                 previous.close(previous.settings.shutdown_timeout_seconds)
             else:
-                runtime.recorder.adopt(before)
+                runtime.recorder.follow(before)
             runtime.worker.attach()
             self._take_over_structlog()
             self.started()

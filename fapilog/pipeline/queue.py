@@ -74,6 +74,8 @@ class Queue:
         self.taken = 0
         """How many records have left the queue, evicted ones included."""
         self.closed = False
+        self.heir: Queue | None = None
+        """Where a record goes that comes after the closing: the log call began before the queue was replaced."""
         self.pressed = False
         """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
         self.dropped: Counter[DropReason] = Counter()
@@ -104,7 +106,8 @@ class Queue:
         """
         with self.lock:
             if self.pressed and not self._admit(level, len(front) + _NUMBER_BYTES):
-                return False
+                heir = self.heir if self.closed else None
+                return heir is not None and heir.put(level, timestamp_ns, front)
             line = b'%b%d"}\n' % (front, next(self._numbers))
             size = len(line)
             self.bytes = size = self.bytes + size
@@ -120,7 +123,7 @@ class Queue:
     def refuses(self, level: int) -> bool:
         """Tell, before a record is encoded, whether the policy drops it, and count it. Asked only under pressure."""
         with self.lock:
-            return not self._admit(level, 0)
+            return not (self._admit(level, 0) or (self.closed and self.heir is not None))
 
     def take(self) -> tuple[list[Item], int]:
         """Remove and return everything that waits, oldest first, and its size in bytes."""
@@ -189,6 +192,8 @@ class Queue:
         return True
 
     def _drop(self, reason: DropReason) -> bool:
+        if self.closed and self.heir is not None:
+            return False
         self.dropped[reason] += 1
         return False
 
