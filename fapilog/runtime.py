@@ -448,7 +448,10 @@ def _resolve(settings: LoggingSettings | None, sinks: Any, overrides: Mapping[st
     if sinks is not None:
         given["sinks"] = sinks
     if settings is not None:
-        given = {**{name: getattr(settings, name) for name in settings.model_fields_set}, **given}
+        kept = {name: getattr(settings, name) for name in settings.model_fields_set if name != "sink_options"}
+        for name, options in settings.sink_options.items():  # as keywords, or the environment would win over them
+            kept[name] = {**options, **given.pop(name, {})}
+        given = {**kept, **given}
     try:
         return LoggingSettings(**given)
     except ValidationError as error:
