@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import ConfigDict, SecretStr, ValidationError
+from pydantic import ConfigDict, SecretBytes, SecretStr, ValidationError
 
 from fapilog.errors import ConfigurationError, UnknownPluginError
 from fapilog.types import Processor, Sink
@@ -176,10 +176,12 @@ def explain(error: ValidationError, names: list[str]) -> str:
 
 def unmasked(value: Any) -> Any:
     """Return *value* with every `SecretStr` in it opened."""
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr | SecretBytes):
         return value.get_secret_value()
     if isinstance(value, Mapping):
         return {key: unmasked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unmasked(item) for item in value]
     return value
 
 
@@ -199,13 +201,18 @@ def _short(kind: str) -> str:
 
 
 def _from_uri(uri: str) -> SinkSpec:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # its message would show the user and password
+        raise ConfigurationError("the URI of a sink cannot be read; write type://host:port/path?option=value") from None
     options: dict[str, Any] = {}
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         target = options
         *above, last = key.split(".")
         for part in above:
             target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigurationError(f"the URI of a sink gives {part!r} both a value and options, in {key!r}")
         target[last] = value
     if parts.netloc or parts.path:
         options["uri"] = (parts.netloc, unquote(parts.path))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, SecretBytes, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fapilog.diagnostics import report
@@ -64,8 +64,12 @@ def _masked_sink(sink: Any) -> Any:
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return SecretStr(value)
+    if isinstance(value, bytes):
+        return SecretBytes(value)
     if isinstance(value, Mapping):
         return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item) for item in value]
     return value
 
 
