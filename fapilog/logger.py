@@ -234,14 +234,15 @@ class Recorder:
                 _keep(settled, "exception", settled.pop("exception"), own=True)
             settled["exception"] = exceptions.describe(error)
         settled = plain_fields(settled)
-        for own in _OWN:
-            if type(settled[own]) is not str:
-                settled[own] = text(settled[own])
         try:
             redacted = self._redact(None, "", settled)
         except Exception as failure:  # noqa: BLE001 - a redactor that fails must not let the value through
             report(f"redaction failed and the record's fields were withheld: {type(failure).__name__}")
-            redacted = {own: settled[own] for own in _OWN} | {"_redaction": "<redaction failed>"}
+            redacted = {own: settled[own] if type(settled[own]) is str else "" for own in _OWN}
+            redacted["_redaction"] = "<redaction failed>"
+        for own in _OWN:
+            if type(redacted[own]) is not str:
+                redacted[own] = text(redacted[own])
         self._learn(settled)
         return redacted
 
