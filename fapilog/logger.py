@@ -201,7 +201,8 @@ class Recorder:
         name = LEVEL_NAMES[level]
         record: Event = {"timestamp": stamp, "level": name, "event": event, "logger": str(logger), **ids}
         for key, value in fields.items():
-            _keep(record, key, value, own=key in _OWN or (key in _IDS and not _well_formed(key, value)))
+            own = key in _OWN or (key in _IDS and not _well_formed(key, value))
+            _keep(record, key, value, own=own, taken=fields)
         for processor in self._processors:
             try:
                 processed = processor(logger, name, record)
@@ -227,11 +228,11 @@ class Recorder:
         if record.pop("stack_info", None):
             record["stack"] = _stack()
         for key, value in record.items():
-            _keep(settled, key, value, own=key in RESERVED_FIELDS)
+            _keep(settled, key, value, own=key in RESERVED_FIELDS, taken=record)
         error = exceptions.find(exc_info) if exc_info else None
         if error is not None:
             if "exception" in settled:
-                _keep(settled, "exception", settled.pop("exception"), own=True)
+                _keep(settled, "exception", settled.pop("exception"), own=True, taken=record)
             settled["exception"] = exceptions.describe(error)
         settled = plain_fields(settled)
         try:
@@ -444,11 +445,11 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> A
         return event
 
 
-def _keep(record: Event, key: str, value: Any, *, own: bool) -> None:
-    """Put a field into *record*; under its name with ``_`` appended, again if taken, when the name is ours."""
+def _keep(record: Event, key: str, value: Any, *, own: bool, taken: Mapping[str, Any]) -> None:
+    """Put a field into *record*; under its name with ``_`` appended, again if *taken*, when the name is ours."""
     if own:
         key = f"{key}_"
-        while key in record:
+        while key in record or key in taken:
             key += "_"
     record[key] = value
 
