@@ -10,7 +10,7 @@ What a value becomes:
 | datetime, date, time | RFC 3339 / ISO 8601; timedelta: seconds |
 | UUID, Decimal, Path, IP addresses | their text |
 | bytes, bytearray, memoryview | decoded as UTF-8, other bytes as ``\\xNN`` |
-| dict and other mappings | an object; keys become text, two keys of one text are numbered |
+| dict and other mappings | an object; keys become text, two keys of one text get ``_`` appended |
 | list, tuple, set, frozenset, deque | an array |
 | dataclass, attrs, pydantic model | an object of its fields |
 | numpy scalar, array of up to 1 000 items | number, array; a larger array ``<ndarray float64 (1000, 50)>`` |
@@ -56,6 +56,9 @@ class Limits:
 LIMITS: Final = Limits()
 _TIGHT: Final = Limits(string=1_024, depth=4, keys=64, items=32)
 
+_HEAD: Final = ("timestamp", "level", "event", "logger", "trace_id", "span_id", "parent_span_id", "request_id")
+"""What is left of an event that nothing else makes short enough."""
+
 _AS_TEXT: Final = (
     uuid.UUID,
     decimal.Decimal,
@@ -85,7 +88,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
     tight = orjson.dumps(shorter, None, OPTIONS)
     if len(tight) <= MAX_LINE_BYTES:
         return tight
-    head = {name: shorter[name] for name in ("timestamp", "level", "event", "logger") if name in shorter}
+    head = {name: shorter[name] for name in _HEAD if name in shorter}
     return orjson.dumps({**head, "_truncated": {"bytes": len(body)}}, None, OPTIONS)
 
 
@@ -134,7 +137,13 @@ def _strings(value: Any) -> Any:
     if kind is str:
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if kind is dict:
-        return {_strings(key): _strings(item) for key, item in value.items()}
+        mended: dict[str, Any] = {}
+        for key, item in value.items():
+            name = _strings(key)
+            while name in mended:
+                name += "_"
+            mended[name] = _strings(item)
+        return mended
     if kind is list:
         return [_strings(item) for item in value]
     return value
@@ -194,13 +203,19 @@ def _fields(value: Any, kind: type) -> Mapping[Any, Any] | None:
 def _object(items: Any, size: int, limits: Limits, depth: int, above: tuple[int, ...]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for (key, item), _ in zip(items, range(limits.keys), strict=False):
-        name = key if type(key) is str and len(key) <= 256 else text(key, 256)
+        name = key if type(key) is str and len(key) <= 256 else _name(key)
         while name in kept:
             name += "_"
         kept[name] = _plain(item, limits, depth, above)
     if size > limits.keys:
         kept["_more_keys"] = size - limits.keys
     return kept
+
+
+def _name(key: Any) -> str:
+    """Return a key as text. A long one keeps its end too: what follows may have to see that it ends in ``_token``."""
+    said = text(plain(key) if issubclass(type(key), (str, enum.Enum, *_BYTES)) else key)
+    return said if len(said) <= 256 else f"{said[:192]}<+{len(said) - 256} more>{said[-64:]}"
 
 
 def _numpy(value: Any, kind: type, limits: Limits, depth: int, above: tuple[int, ...]) -> Any:
