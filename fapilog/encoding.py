@@ -180,13 +180,13 @@ def _plain(value: Any, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any
         return value if value - value == 0 else None
     try:
         made = _other(value, kind, walk, depth, above)
-        if type(made) is str:
-            walk.left -= len(made)
-        return made
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value's own code must not reach the caller
         return f"<unprintable {kind.__qualname__}: {type(error).__name__}>"
+    if type(made) is str:
+        walk.left -= len(made)
+    return made
 
 
 def _other(value: Any, kind: type, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:

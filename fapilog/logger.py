@@ -70,7 +70,7 @@ class LoggerName(str):
     def __new__(cls, name: str) -> Self:
         """Take any text as a name."""
         made = super().__new__(cls, name)
-        made.field = b'"logger":' + encode_text(name)
+        made.field = b'"logger":' + encode_text(str.__str__(made))
         return made
 
 
@@ -209,7 +209,9 @@ class Recorder:
             except structlog.DropEvent:
                 self.filtered["processor"] += 1
                 return None
-            except Exception as error:  # noqa: BLE001 - a user's processor must not cost the record
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a user's processor must not cost the record
                 self._complain(processor, f"raised {type(error).__name__}: {text(error, 200)}", record)
                 continue
             if type(processed) is dict:
@@ -225,11 +227,11 @@ class Recorder:
                 record[own] = "" if own != "level" else "info"
         settled: Event = {own: record.pop(own) for own in _OWN}
         exc_info = record.pop("exc_info", None)
-        if record.pop("stack_info", None):
+        if exceptions.wanted(record.pop("stack_info", None)):
             record["stack"] = _stack()
         for key, value in record.items():
             _keep(settled, key, value, own=key in RESERVED_FIELDS, taken=record)
-        error = exceptions.find(exc_info) if exc_info else None
+        error = exceptions.find(exc_info)
         if error is not None:
             if "exception" in settled:
                 _keep(settled, "exception", settled.pop("exception"), own=True, taken=record)
@@ -439,7 +441,9 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> A
         if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
             return event % args[0]
         return event % args
-    except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever an argument's __str__ raises, SystemExit too
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
         fields["_args"] = list(args)
         return event
@@ -463,10 +467,11 @@ def _named(name: str) -> LoggerName:
     return LoggerName(name)
 
 
-def _number(level: int | str) -> int | None:
-    if isinstance(level, int):
-        return nearest_level(level)
-    name = level.lower() if isinstance(level, str) else ""
+def _number(level: Any) -> int | None:
+    kind = type(level)  # isinstance would ask the value for its `__class__`
+    if issubclass(kind, int):
+        return nearest_level(int.__index__(level))
+    name = str.lower(level) if issubclass(kind, str) else ""
     return LEVELS.get(LEVEL_ALIASES.get(name, name))
 
 

@@ -47,7 +47,7 @@ def nested_lists(depth: int) -> list[Any]:
 
 
 class Hydra(enum.Enum):
-    HEAD = [None]  # noqa: RUF012 - it comes to hold itself
+    HEAD = list[Any]()  # noqa: RUF012 - it comes to hold itself
 
 
 def test_lists_that_hold_one_another_a_thousand_times_are_cut_in_all() -> None:
