@@ -489,7 +489,7 @@ def _closing_line(stats: Stats) -> str:
         reasons.update(sink.dropped)
     delivered = ", ".join(f"{name}={sink.delivered}" for name, sink in stats.sinks.items())
     lost = ", ".join(f"{reason}={count}" for reason, count in sorted(reasons.items()) if count)
-    return f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={stats.lost} ({lost})"
+    return f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()} ({lost})"
 
 
 _graveyard: Final[list[Any]] = []
