@@ -7,9 +7,11 @@ import dataclasses
 import difflib
 import errno
 import inspect
+import math
 import os
 import socket
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -221,6 +223,7 @@ class _State:
         self.servers = ServerLoggers()
         self.middlewares: weakref.WeakSet[LoggingMiddleware] = weakref.WeakSet()
         self._structlog_before: dict[str, Any] | None = None
+        self._end_by = math.inf
         self._lock = threading.RLock()
 
     def install(self, runtime: Runtime) -> None:
@@ -308,17 +311,26 @@ class _State:
 
     def drain_at_exit(self) -> None:
         """Deliver everything while the interpreter can still do anything; other exit functions may log after this."""
-        if self.runtime is not None:
-            self.runtime.worker.flush(self.runtime.settings.shutdown_timeout_seconds)
+        runtime = self.runtime
+        if runtime is not None:
+            end_by = time.monotonic() + runtime.settings.shutdown_timeout_seconds
+            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds).ok:
+                self._end_by = end_by  # the sink that used up the time gets no more of it
 
     def end(self) -> None:
         """End with the process: close, and send what is logged from now on straight to stderr."""
         runtime = self.runtime
         if runtime is not None:
-            runtime.close(runtime.settings.shutdown_timeout_seconds)
+            seconds = runtime.settings.shutdown_timeout_seconds
+            runtime.close(max(0.0, min(seconds, self._end_by - time.monotonic())))
         else:
-            for _level, _timestamp, line in slot.recorder.queue.take()[0]:
+            early = slot.recorder.queue
+            for _level, _timestamp, line in early.take()[0]:
                 report.write_line(line)
+            if early.dropped:
+                report.write(
+                    f"{early.dropped.total()} further records were dropped before configure_logging was called"
+                )
         slot.recorder.queue = _Stderr(slot.recorder.queue)
 
     def busy(self) -> bool:
