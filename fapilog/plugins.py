@@ -100,13 +100,13 @@ def parse_sink(spec: Any) -> SinkSpec:
     """
     spec = unmasked(spec)
     if isinstance(spec, str):
-        return _from_uri(spec) if "://" in spec else SinkSpec(spec.strip(), _short(spec.strip()))
+        return _from_uri(spec) if "://" in spec else SinkSpec(_type(spec), _short(_type(spec)))
     if isinstance(spec, Mapping):
         options = dict(spec)
         kind = options.pop("type", None)
         if not isinstance(kind, str):
             raise ConfigurationError(f"a sink given as a dict needs a 'type'; got the keys {sorted(map(str, spec))}")
-        return SinkSpec(kind, str(options.pop("name", _short(kind))), options)
+        return SinkSpec(_type(kind), str(options.pop("name", _short(_type(kind)))), options)
     if callable(getattr(spec, "write", None)) and not inspect.isclass(spec):
         name = getattr(spec, "name", None)
         kind = type(spec).__name__
@@ -192,6 +192,12 @@ def _points(kind: Kind) -> Any:
 def _parents(module: str) -> list[str]:
     parts = module.split(".")
     return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _type(said: str) -> str:
+    """Return the type of a sink as it is known; a built-in one may be written in any case."""
+    name = said.strip()
+    return name.lower() if name.lower() in BUILT_IN["sink"] else name
 
 
 def _short(kind: str) -> str:
