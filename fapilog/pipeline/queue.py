@@ -127,15 +127,17 @@ class Queue:
 
     def take(self) -> tuple[list[Item], int]:
         """Remove and return everything that waits, oldest first, and its size in bytes."""
+        fresh: deque[Item] = deque()
         with self.lock:
-            taken, size = list(self.items), self.bytes
-            self.items.clear()
-            self.bytes = 0
+            # No call between reading and writing back: a finaliser that logs would run in it.
+            taken, size = self.items, self.bytes
+            self.items, self.bytes = fresh, 0
             self.pressed = self.closed
-            self.taken += len(taken)
+            count = len(taken)
+            self.taken += count
             if self._waiting:
                 self._room.notify_all()
-            return taken, size
+        return list(taken), size
 
     def held_here(self) -> bool:
         """Whether the calling thread holds the lock: what a signal handler has to know before it waits for others."""
@@ -165,7 +167,8 @@ class Queue:
         if may_wait or self.overflow in ("drop_oldest", "block"):
             return True
         if self.overflow == "sample":
-            return level >= WARNING or self._chance() < 2 * (1 - fill) or self._drop("sampled_under_pressure")
+            asked = size > 0 or level >= WARNING  # chance is asked once for each record, before it has a size
+            return asked or self._chance() < 2 * (1 - fill) or self._drop("sampled_under_pressure")
         allowed = 0 if fill < 0.8 else INFO if fill < 0.9 else WARNING
         return level >= allowed or self._drop(self._drop_reason)
 
