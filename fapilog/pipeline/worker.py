@@ -60,10 +60,16 @@ class Worker:
         """Do what `flush` does without blocking the running event loop."""
         if not self._usable():
             return FlushResult(self._pending())
-        return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+        try:
+            async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
+                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+        except TimeoutError:
+            return FlushResult(self._pending())
 
     def close(self, timeout_seconds: float) -> FlushResult:
         """Deliver what can be delivered in that time, count the rest as lost, close every sink and end the thread."""
+        if self._thread is None:
+            self.queue.close()  # so that no record comes between the question and the answer
         if self._ended or not self._usable():
             self._ended = True
             self.queue.close()
@@ -97,8 +103,10 @@ class Worker:
 
     def _usable(self) -> bool:
         """Whether there is a loop to ask; starts it if records wait for one."""
-        if self.queue.items and self._thread is None and not self._ended:
-            self._wake()
+        if self._thread is None and not self._ended:
+            with self._starting:  # another thread may be starting it this very moment
+                if self.queue.items:
+                    self._start()
         return (
             self._thread is not None
             and self._thread.is_alive()
