@@ -77,7 +77,11 @@ def configure_logging(
     if isinstance(app, LoggingMiddleware):
         _state.follow(app)
     elif app is not None:
-        install(app, _state.wrap)
+        try:
+            install(app, _state.wrap)
+        except ConfigurationError:
+            runtime.let_go()
+            raise
     _state.install(runtime)
     return Handle(runtime)
 
@@ -94,8 +98,20 @@ class Runtime:
         self._processors = tuple(processors)
         self._redact = Redact(settings.redact_fields, settings.redact_replacement)
         self._closed = False
-        sinks = [(spec, *_make_sink(spec, settings)) for spec in self._specs]
-        self._assemble([each for each in sinks if _can_start(each[0], each[1], named=named)])
+        self._made: list[tuple[SinkSpec, Sink, DeliveryOptions]] = []
+        try:
+            for spec in self._specs:
+                self._made.append((spec, *_make_sink(spec, settings)))
+            self._assemble([each for each in self._made if _can_start(each[0], each[1], named=named)])
+        except Exception:
+            self.let_go()
+            raise
+
+    def let_go(self) -> None:
+        """Close the sinks made here, those of the user not: this runtime is not going to run."""
+        for spec, sink, _ in self._made:
+            if spec.sink is None:
+                _let_go(sink)
 
     def _assemble(self, sinks: Sequence[tuple[SinkSpec, Sink, DeliveryOptions]]) -> None:
         settings = self.settings
@@ -404,6 +420,11 @@ def check_sink(spec: SinkSpec, settings: LoggingSettings) -> None:
     """
     sink, _ = _make_sink(spec, settings)
     _can_start(spec, sink, named=True)
+    _let_go(sink)
+
+
+def _let_go(sink: Sink) -> None:
+    """Close a sink that never wrote. One with a coroutine for it has connected to nothing yet."""
     if not inspect.iscoroutinefunction(sink.close):
         sink.close()
 

@@ -1,5 +1,11 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from fapilog import configure_logging
 from fapilog.context import NOTHING
+from fapilog.errors import ConfigurationError
 from fapilog.logger import LoggerName, Recorder, slot
 from fapilog.testing import CollectingSink
 from fapilog.types import INFO
@@ -29,3 +35,16 @@ def test_a_log_call_that_began_before_a_second_configuration_is_delivered_by_it(
         assert handle.flush().ok
         assert [record["event"] for record in second.records] == ["late"]
         assert handle.stats().dropped == {}
+
+
+def open_files() -> set[str]:
+    return {str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sinks": ["file", "file:///dev/null/app.log"]}, {"sinks": ["file"], "app": lambda: None}]
+)
+def test_a_configuration_that_fails_leaves_no_file_open(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        configure_logging(**wrong, file={"path": str(tmp_path / "app.log")})
+    assert str(tmp_path / "app.log") not in open_files()
