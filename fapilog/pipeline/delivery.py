@@ -16,6 +16,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from fapilog.diagnostics import DropReason, report
+from fapilog.encoding import text
 from fapilog.errors import RetryableError, SinkClosedError
 from fapilog.pipeline.ledger import SinkState, SinkStats
 from fapilog.pipeline.queue import Item, Queue
@@ -381,7 +382,7 @@ class _ForeignError(Exception):
     """Stands in for what a sink raised that is no ordinary exception."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+        super().__init__(_said(error))
 
 
 def _cancelled() -> bool:
@@ -409,4 +410,4 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{'' if isinstance(error, _ForeignError) else type(error).__name__ + ': '}{text(error, 500)}"
