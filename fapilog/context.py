@@ -67,7 +67,10 @@ def bound_context(**fields: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        current_fields.reset(token)
+        # A generator may end in another context than it began in, as FastAPI's synchronous dependencies do. What was
+        # bound cannot be seen there, so there is nothing to undo.
+        with suppress(ValueError):
+            current_fields.reset(token)
 
 
 def bind_request(**fields: Any) -> None:

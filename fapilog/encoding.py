@@ -10,7 +10,7 @@ What a value becomes:
 | datetime, date, time | RFC 3339 / ISO 8601; timedelta: seconds |
 | UUID, Decimal, Path, IP addresses | their text |
 | bytes, bytearray, memoryview | decoded as UTF-8, other bytes as ``\\xNN`` |
-| dict and other mappings | an object; keys become text, two keys of one text are numbered |
+| dict and other mappings | an object; keys become text, two keys of one text get ``_`` appended |
 | list, tuple, set, frozenset, deque | an array |
 | dataclass, attrs, pydantic model | an object of its fields |
 | numpy scalar, array of up to 1 000 items | number, array; a larger array ``<ndarray float64 (1000, 50)>`` |
@@ -51,10 +51,16 @@ class Limits:
     depth: int = 8
     keys: int = 256
     items: int = 1_000
+    total: int = 4 * 1024 * 1024
+    """Characters in all, counting `_VALUE_COST` for each value."""
 
 
+_VALUE_COST: Final = 128
 LIMITS: Final = Limits()
 _TIGHT: Final = Limits(string=1_024, depth=4, keys=64, items=32)
+
+_HEAD: Final = ("timestamp", "level", "event", "logger", "trace_id", "span_id", "parent_span_id", "request_id")
+"""What is left of an event that nothing else makes short enough."""
 
 _AS_TEXT: Final = (
     uuid.UUID,
@@ -85,7 +91,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
     tight = orjson.dumps(shorter, None, OPTIONS)
     if len(tight) <= MAX_LINE_BYTES:
         return tight
-    head = {name: shorter[name] for name in ("timestamp", "level", "event", "logger") if name in shorter}
+    head = {name: shorter[name] for name in _HEAD if name in shorter}
     return orjson.dumps({**head, "_truncated": {"bytes": len(body)}}, None, OPTIONS)
 
 
@@ -99,12 +105,12 @@ def encode_text(value: str) -> bytes:
 
 def plain(value: Any, limits: Limits = LIMITS) -> Any:
     """Return *value* as dicts, lists, strings, numbers, booleans and None, whatever it is. Never raises."""
-    return _plain(value, limits, 0, ())
+    return _plain(value, _Walk(limits), 0, ())
 
 
 def plain_fields(fields: Mapping[str, Any], limits: Limits = LIMITS) -> dict[str, Any]:
     """Return the fields of a record as plain values, at most `limits.keys` of them."""
-    return _object(fields.items(), len(fields), limits, 0, ())
+    return _object(fields.items(), len(fields), _Walk(limits), 0, ())
 
 
 def text(value: Any, limit: int = LIMITS.string) -> str:
@@ -123,9 +129,23 @@ def cut(said: str, limit: int = LIMITS.string) -> str:
     return said if len(said) <= limit else f"{said[:limit]}<+{len(said) - limit} more>"
 
 
+class _Walk:
+    """The making plain of one value, and how much of it may still be kept.
+
+    The other limits bound each container. A few lists that hold each other many times pass them all, and still stand
+    for a thousand million items.
+    """
+
+    __slots__ = ("left", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.left = limits.total
+
+
 def _mended(event: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """Make every string valid Unicode; `_plain` does not look, since nearly all are."""
-    mended: dict[str, Any] = _strings(_object(event.items(), len(event), limits, 0, ()))
+    mended: dict[str, Any] = _strings(plain_fields(event, limits))
     return mended
 
 
@@ -134,16 +154,24 @@ def _strings(value: Any) -> Any:
     if kind is str:
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if kind is dict:
-        return {_strings(key): _strings(item) for key, item in value.items()}
+        mended: dict[str, Any] = {}
+        for key, item in value.items():
+            name = _strings(key)
+            while name in mended:
+                name += "_"
+            mended[name] = _strings(item)
+        return mended
     if kind is list:
         return [_strings(item) for item in value]
     return value
 
 
-def _plain(value: Any, limits: Limits, depth: int, above: tuple[int, ...]) -> Any:
+def _plain(value: Any, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:
     kind = type(value)
+    walk.left -= _VALUE_COST
     if kind is str:
-        return cut(value, limits.string)
+        walk.left -= min(len(value), walk.limits.string)
+        return cut(value, walk.limits.string)
     if kind is bool or value is None:
         return value
     if kind is int:
@@ -151,30 +179,39 @@ def _plain(value: Any, limits: Limits, depth: int, above: tuple[int, ...]) -> An
     if kind is float:
         return value if value - value == 0 else None
     try:
-        return _other(value, kind, limits, depth, above)
+        made = _other(value, kind, walk, depth, above)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value's own code must not reach the caller
         return f"<unprintable {kind.__qualname__}: {type(error).__name__}>"
+    if type(made) is str:
+        walk.left -= len(made)
+    return made
 
 
-def _other(value: Any, kind: type, limits: Limits, depth: int, above: tuple[int, ...]) -> Any:
+def _other(value: Any, kind: type, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:
+    if issubclass(kind, enum.Enum):
+        return _plain(value.value, walk, depth + 1, above)
     for base, convert in _CONVERTERS:
         if issubclass(kind, base):
             return convert(value)
     items = _fields(value, kind)
     if items is None and not issubclass(kind, _SEQUENCES):
-        return _numpy(value, kind, limits, depth, above)
+        return _numpy(value, kind, walk, depth, above)
     if id(value) in above:
         return "<cycle>"
-    if depth >= limits.depth:
+    if depth >= walk.limits.depth:
         return "<depth>"
     above = (*above, id(value))
     if items is not None:
-        return _object(items.items(), len(items), limits, depth + 1, above)
-    kept = [_plain(item, limits, depth + 1, above) for item, _ in zip(value, range(limits.items), strict=False)]
-    if len(value) > limits.items:
-        kept.append(f"<+{len(value) - limits.items} more>")
+        return _object(items.items(), len(items), walk, depth + 1, above)
+    kept: list[Any] = []
+    for item, _ in zip(value, range(walk.limits.items), strict=False):
+        if walk.left <= 0:
+            break
+        kept.append(_plain(item, walk, depth + 1, above))
+    if len(value) > len(kept):
+        kept.append(f"<+{len(value) - len(kept)} more>")
     return kept
 
 
@@ -191,27 +228,35 @@ def _fields(value: Any, kind: type) -> Mapping[Any, Any] | None:
     return {name: getattr(value, name, None) for name in names}
 
 
-def _object(items: Any, size: int, limits: Limits, depth: int, above: tuple[int, ...]) -> dict[str, Any]:
+def _object(items: Any, size: int, walk: "_Walk", depth: int, above: tuple[int, ...]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    for (key, item), _ in zip(items, range(limits.keys), strict=False):
-        name = key if type(key) is str and len(key) <= 256 else text(key, 256)
+    for (key, item), _ in zip(items, range(walk.limits.keys), strict=False):
+        if walk.left <= 0:
+            break
+        name = key if type(key) is str and len(key) <= 256 else _name(key)
         while name in kept:
             name += "_"
-        kept[name] = _plain(item, limits, depth, above)
-    if size > limits.keys:
-        kept["_more_keys"] = size - limits.keys
+        kept[name] = _plain(item, walk, depth, above)
+    if size > len(kept):
+        kept["_more_keys"] = size - len(kept)
     return kept
 
 
-def _numpy(value: Any, kind: type, limits: Limits, depth: int, above: tuple[int, ...]) -> Any:
+def _name(key: Any) -> str:
+    """Return a key as text. A long one keeps its end too: what follows may have to see that it ends in ``_token``."""
+    said = text(plain(key) if issubclass(type(key), (str, enum.Enum, *_BYTES)) else key)
+    return said if len(said) <= 256 else f"{said[:192]}<+{len(said) - 256} more>{said[-64:]}"
+
+
+def _numpy(value: Any, kind: type, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:
     """Unpack numpy scalars and arrays, known by their module so that numpy need not be imported."""
     if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype") and hasattr(value, "tolist"):
-        if value.size > limits.items:
+        if value.size > walk.limits.items:
             return f"<{kind.__name__} {value.dtype} {tuple(value.shape)}>"
         unpacked = value.tolist()
         if type(unpacked) is not kind:
-            return _plain(unpacked, limits, depth, above)
-    return text(value, limits.string)
+            return _plain(unpacked, walk, depth, above)
+    return text(value, walk.limits.string)
 
 
 def _big(value: int) -> str:
@@ -219,10 +264,6 @@ def _big(value: int) -> str:
         return str(value)
     except ValueError:  # more digits than sys.set_int_max_str_digits allows
         return f"<int {value.bit_length()} bits>"
-
-
-def _plain_enum(value: enum.Enum) -> Any:
-    return plain(value.value)
 
 
 def _decoded(value: bytes | bytearray | memoryview) -> str:
@@ -242,7 +283,6 @@ def _plain_exception(value: BaseException) -> str:
 
 
 _CONVERTERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...]] = (
-    (enum.Enum, _plain_enum),
     (str, lambda value: cut(str.__str__(value))),
     (int, lambda value: plain(int.__index__(value))),
     (float, lambda value: plain(float.__float__(value))),

@@ -35,8 +35,11 @@ def after_fork(begin_anew: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=begin_anew)
 
 
-def on_terminate(drain: Callable[[], None]) -> bool:
+def on_terminate(drain: Callable[[], None], busy: Callable[[], bool]) -> bool:
     """Have SIGTERM call *drain* before it ends the process, as it still does; return whether that could be arranged.
+
+    A handler runs between any two steps of the main thread. When *busy* says that the main thread holds what *drain*
+    waits for, it is let go on for a moment first.
 
     Only where SIGTERM would end the process at once: a handler of somebody else's, or a server's, is left alone.
     """
@@ -44,6 +47,8 @@ def on_terminate(drain: Callable[[], None]) -> bool:
         return False
 
     def handle(signum: int, _frame: FrameType | None) -> Any:
+        if busy() and _again_soon(signum):
+            return
         signal.signal(signum, signal.SIG_DFL)  # a second signal ends the process without waiting
         try:
             drain()
@@ -51,4 +56,15 @@ def on_terminate(drain: Callable[[], None]) -> bool:
             os.kill(os.getpid(), signum)
 
     signal.signal(signal.SIGTERM, handle)
+    return True
+
+
+def _again_soon(signum: int) -> bool:
+    """Send this process the signal once more in a millisecond; return False if there can be no thread to do it."""
+    again = threading.Timer(0.001, os.kill, (os.getpid(), signum))
+    again.daemon = True
+    try:
+        again.start()
+    except RuntimeError:
+        return False
     return True

@@ -71,7 +71,7 @@ class LoggerName(str):
     def __new__(cls, name: str) -> Self:
         """Take any text as a name."""
         made = super().__new__(cls, name)
-        made.field = b'"logger":' + encode_text(name)
+        made.field = b'"logger":' + encode_text(str.__str__(made))
         return made
 
 
@@ -202,6 +202,16 @@ class Recorder:
             self.queue.dropped += early.queue.dropped
             early.queue.dropped.clear()
 
+    def follow(self, early: "Recorder") -> None:
+        """Take over what is left in *early*, and what log calls still bring that began before it was replaced."""
+
+        def again() -> None:
+            early.queue.wake_at = 1
+            self.adopt(early)
+
+        early.queue.wake = again
+        again()
+
     def _start_second(self, now: int) -> tuple[int, bytes]:
         """Format the second that *now* is in, once for all records in it."""
         seconds, nanoseconds = divmod(now, 1_000_000_000)
@@ -217,14 +227,17 @@ class Recorder:
         name = LEVEL_NAMES[level]
         record: Event = {"timestamp": stamp, "level": name, "event": event, "logger": str(logger), **ids}
         for key, value in fields.items():
-            _keep(record, key, value, own=key in _OWN or (key in _IDS and not _well_formed(key, value)))
+            own = key in _OWN or (key in _IDS and not _well_formed(key, value))
+            _keep(record, key, value, own=own, taken=fields)
         for processor in self._processors:
             try:
                 processed = processor(logger, name, record)
             except structlog.DropEvent:
                 self.filtered["processor"] += 1
                 return None
-            except Exception as error:  # noqa: BLE001 - a user's processor must not cost the record
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a user's processor must not cost the record
                 self._complain(processor, f"raised {type(error).__name__}: {text(error, 200)}", record)
                 continue
             if type(processed) is dict:
@@ -240,24 +253,25 @@ class Recorder:
                 record[own] = "" if own != "level" else "info"
         settled: Event = {own: record.pop(own) for own in _OWN}
         exc_info = record.pop("exc_info", None)
-        if record.pop("stack_info", None):
+        if exceptions.wanted(record.pop("stack_info", None)):
             record["stack"] = _stack()
         for key, value in record.items():
-            _keep(settled, key, value, own=key in RESERVED_FIELDS)
-        error = exceptions.find(exc_info) if exc_info else None
+            _keep(settled, key, value, own=key in RESERVED_FIELDS, taken=record)
+        error = exceptions.find(exc_info)
         if error is not None:
             if "exception" in settled:
-                _keep(settled, "exception", settled.pop("exception"), own=True)
+                _keep(settled, "exception", settled.pop("exception"), own=True, taken=record)
             settled["exception"] = exceptions.describe(error)
         settled = plain_fields(settled)
-        for own in _OWN:
-            if type(settled[own]) is not str:
-                settled[own] = text(settled[own])
         try:
             redacted = self._redact(None, "", settled)
         except Exception as failure:  # noqa: BLE001 - a redactor that fails must not let the value through
             report(f"redaction failed and the record's fields were withheld: {type(failure).__name__}")
-            redacted = {own: settled[own] for own in _OWN} | {"_redaction": "<redaction failed>"}
+            redacted = {own: settled[own] if type(settled[own]) is str else "" for own in _OWN}
+            redacted["_redaction"] = "<redaction failed>"
+        for own in _OWN:
+            if type(redacted[own]) is not str:
+                redacted[own] = text(redacted[own])
         self._learn(settled)
         return redacted
 
@@ -463,17 +477,19 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> A
         if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
             return event % args[0]
         return event % args
-    except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever an argument's __str__ raises, SystemExit too
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
         fields["_args"] = list(args)
         return event
 
 
-def _keep(record: Event, key: str, value: Any, *, own: bool) -> None:
-    """Put a field into *record*; under its name with ``_`` appended, again if taken, when the name is ours."""
+def _keep(record: Event, key: str, value: Any, *, own: bool, taken: Mapping[str, Any]) -> None:
+    """Put a field into *record*; under its name with ``_`` appended, again if *taken*, when the name is ours."""
     if own:
         key = f"{key}_"
-        while key in record:
+        while key in record or key in taken:
             key += "_"
     record[key] = value
 
@@ -487,10 +503,11 @@ def _named(name: str) -> LoggerName:
     return LoggerName(name)
 
 
-def _number(level: int | str) -> int | None:
-    if isinstance(level, int):
-        return nearest_level(level)
-    name = level.lower() if isinstance(level, str) else ""
+def _number(level: Any) -> int | None:
+    kind = type(level)  # isinstance would ask the value for its `__class__`
+    if issubclass(kind, int):
+        return nearest_level(int.__index__(level))
+    name = str.lower(level) if issubclass(kind, str) else ""
     return LEVELS.get(LEVEL_ALIASES.get(name, name))
 
 

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import ConfigDict, SecretStr, ValidationError
+from pydantic import ConfigDict, SecretBytes, SecretStr, ValidationError
 
 from fapilog.errors import ConfigurationError, UnknownPluginError
 from fapilog.types import Processor, Sink
@@ -100,13 +100,13 @@ def parse_sink(spec: Any) -> SinkSpec:
     """
     spec = unmasked(spec)
     if isinstance(spec, str):
-        return _from_uri(spec) if "://" in spec else SinkSpec(spec.strip(), _short(spec.strip()))
+        return _from_uri(spec) if "://" in spec else SinkSpec(_type(spec), _short(_type(spec)))
     if isinstance(spec, Mapping):
         options = dict(spec)
         kind = options.pop("type", None)
         if not isinstance(kind, str):
             raise ConfigurationError(f"a sink given as a dict needs a 'type'; got the keys {sorted(map(str, spec))}")
-        return SinkSpec(kind, str(options.pop("name", _short(kind))), options)
+        return SinkSpec(_type(kind), str(options.pop("name", _short(_type(kind)))), options)
     if callable(getattr(spec, "write", None)) and not inspect.isclass(spec):
         name = getattr(spec, "name", None)
         kind = type(spec).__name__
@@ -176,10 +176,12 @@ def explain(error: ValidationError, names: list[str]) -> str:
 
 def unmasked(value: Any) -> Any:
     """Return *value* with every `SecretStr` in it opened."""
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr | SecretBytes):
         return value.get_secret_value()
     if isinstance(value, Mapping):
         return {key: unmasked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unmasked(item) for item in value]
     return value
 
 
@@ -192,6 +194,12 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
+def _type(said: str) -> str:
+    """Return the type of a sink as it is known; a built-in one may be written in any case."""
+    name = said.strip()
+    return name.lower() if name.lower() in BUILT_IN["sink"] else name
+
+
 def _short(kind: str) -> str:
     """Name a sink after its type: ``shop.sinks:AuditSink`` is ``audit``."""
     attribute = kind.rpartition(":")[2] if ":" in kind else kind
@@ -199,13 +207,18 @@ def _short(kind: str) -> str:
 
 
 def _from_uri(uri: str) -> SinkSpec:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # its message would show the user and password
+        raise ConfigurationError("the URI of a sink cannot be read; write type://host:port/path?option=value") from None
     options: dict[str, Any] = {}
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         target = options
         *above, last = key.split(".")
         for part in above:
             target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigurationError(f"the URI of a sink gives {part!r} both a value and options, in {key!r}")
         target[last] = value
     if parts.netloc or parts.path:
         options["uri"] = (parts.netloc, unquote(parts.path))

@@ -8,9 +8,11 @@ import dataclasses
 import difflib
 import errno
 import inspect
+import math
 import os
 import socket
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,7 +81,11 @@ def configure_logging(
     if isinstance(app, LoggingMiddleware):
         _state.follow(app)
     elif app is not None:
-        install(app, _state.wrap)
+        try:
+            install(app, _state.wrap)
+        except ConfigurationError:
+            runtime.let_go()
+            raise
     _state.install(runtime)
     return Handle(runtime)
 
@@ -96,8 +102,20 @@ class Runtime:
         self._processors = tuple(processors)
         self._redact = Redact(settings.redact_fields, settings.redact_replacement)
         self._closed = False
-        sinks = [(spec, *_make_sink(spec, settings)) for spec in self._specs]
-        self._assemble([each for each in sinks if _can_start(each[0], each[1], named=named)])
+        self._made: list[tuple[SinkSpec, Sink, DeliveryOptions]] = []
+        try:
+            for spec in self._specs:
+                self._made.append((spec, *_make_sink(spec, settings)))
+            self._assemble([each for each in self._made if _can_start(each[0], each[1], named=named)])
+        except Exception:
+            self.let_go()
+            raise
+
+    def let_go(self) -> None:
+        """Close the sinks made here, those of the user not: this runtime is not going to run."""
+        for spec, sink, _ in self._made:
+            if spec.sink is None:
+                _let_go(sink)
 
     def _assemble(self, sinks: Sequence[tuple[SinkSpec, Sink, DeliveryOptions]]) -> None:
         settings = self.settings
@@ -175,6 +193,7 @@ class Runtime:
     def close(self, timeout_seconds: float) -> FlushResult:
         """Deliver what can be delivered in that time, then end. Says on stderr what was lost, if anything was."""
         if self._closed:
+            self.worker.join(timeout_seconds)
             return FlushResult({})
         self._closed = True
         result = self.worker.close(timeout_seconds)
@@ -248,6 +267,7 @@ class _State:
         self.servers = ServerLoggers()
         self.middlewares: weakref.WeakSet[LoggingMiddleware] = weakref.WeakSet()
         self._structlog_before: dict[str, Any] | None = None
+        self._end_by = math.inf
         self._lock = threading.RLock()
 
     def install(self, runtime: Runtime) -> None:
@@ -259,13 +279,14 @@ class _State:
             self.runtime, slot.recorder = runtime, runtime.recorder
             if previous is not None:
                 # Its worker delivers the older records before the new one starts, so their order is kept.
+                previous.queue.heir = runtime.queue
                 previous.close(previous.settings.shutdown_timeout_seconds)
             else:
-                runtime.recorder.adopt(before)
+                runtime.recorder.follow(before)
             runtime.worker.attach()
             self._take_over_structlog()
             self.started()
-        lifecycle.on_terminate(self.end)
+        lifecycle.on_terminate(self.end, self.busy)
 
     def close(self, runtime: Runtime, timeout_seconds: float) -> FlushResult:
         """End *runtime*; if it is the current one, loggers wait for the next."""
@@ -334,18 +355,31 @@ class _State:
 
     def drain_at_exit(self) -> None:
         """Deliver everything while the interpreter can still do anything; other exit functions may log after this."""
-        if self.runtime is not None:
-            self.runtime.worker.flush(self.runtime.settings.shutdown_timeout_seconds)
+        runtime = self.runtime
+        if runtime is not None:
+            end_by = time.monotonic() + runtime.settings.shutdown_timeout_seconds
+            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds).ok:
+                self._end_by = end_by  # the sink that used up the time gets no more of it
 
     def end(self) -> None:
         """End with the process: close, and send what is logged from now on straight to stderr."""
         runtime = self.runtime
         if runtime is not None:
-            runtime.close(runtime.settings.shutdown_timeout_seconds)
+            seconds = runtime.settings.shutdown_timeout_seconds
+            runtime.close(max(0.0, min(seconds, self._end_by - time.monotonic())))
         else:
-            for _level, _timestamp, line in slot.recorder.queue.take()[0]:
+            early = slot.recorder.queue
+            for _level, _timestamp, line in early.take()[0]:
                 report.write_line(line)
+            if early.dropped:
+                report.write(
+                    f"{early.dropped.total()} further records were dropped before configure_logging was called"
+                )
         slot.recorder.queue = _Stderr(slot.recorder.queue)
+
+    def busy(self) -> bool:
+        """Whether the calling thread, interrupted by a signal, holds what the end of the process waits for."""
+        return self.runtime is not None and self.runtime.worker.busy_here()
 
     def begin_anew(self) -> None:
         """Start over in a forked child."""
@@ -435,6 +469,11 @@ def check_sink(spec: SinkSpec, settings: LoggingSettings) -> None:
     """
     sink, _ = _make_sink(spec, settings)
     _can_start(spec, sink, named=True)
+    _let_go(sink)
+
+
+def _let_go(sink: Sink) -> None:
+    """Close a sink that never wrote. One with a coroutine for it has connected to nothing yet."""
     if not inspect.iscoroutinefunction(sink.close):
         sink.close()
 
@@ -491,7 +530,10 @@ def _resolve(settings: LoggingSettings | None, sinks: Any, overrides: Mapping[st
     if sinks is not None:
         given["sinks"] = sinks
     if settings is not None:
-        given = {**{name: getattr(settings, name) for name in settings.model_fields_set}, **given}
+        kept = {name: getattr(settings, name) for name in settings.model_fields_set if name != "sink_options"}
+        for name, options in settings.sink_options.items():  # as keywords, or the environment would win over them
+            kept[name] = {**options, **given.pop(name, {})}
+        given = {**kept, **given}
     try:
         return LoggingSettings(**given)
     except ValidationError as error:
@@ -531,7 +573,7 @@ def _closing_line(stats: Stats) -> str:
     lost = ", ".join(f"{reason}={count}" for reason, count in sorted(reasons.items()) if count)
     spooled = ", ".join(f"{name}={sink.spooled}" for name, sink in stats.sinks.items() if sink.spooled)
     return (
-        f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={stats.lost} ({lost or 'none'})"
+        f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()} ({lost or 'none'})"
         f" spooled: {spooled or 'none'}"
     )
 

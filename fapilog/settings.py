@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, SecretBytes, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fapilog.diagnostics import report
@@ -65,8 +65,12 @@ def _masked_sink(sink: Any) -> Any:
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return SecretStr(value)
+    if isinstance(value, bytes):
+        return SecretBytes(value)
     if isinstance(value, Mapping):
         return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item) for item in value]
     return value
 
 
@@ -200,16 +204,24 @@ class _Variables(PydanticBaseSettingsSource):
             if not variable.upper().startswith(PREFIX) or variable.upper() in OTHER_VARIABLES or value is None:
                 continue
             name, *options = variable[len(PREFIX) :].lower().split("__")
-            if options and name and all(options):
-                target = found.setdefault(name, {})
-                for part in options[:-1]:
-                    target = target.setdefault(part, {})
-                target[options[-1]] = value
-            elif name in self.settings_cls.model_fields and name != "sink_options":
+            if options and name and all(options) and name not in self.settings_cls.model_fields:
+                if not _put(found.setdefault(name, {}), options, value):
+                    report(f"{variable} is an option inside one that has a value of its own (in {self._where})")
+            elif not options and name in self.settings_cls.model_fields and name != "sink_options":
                 found[name] = value
             else:
                 report(f"{not_a_setting(variable, name)} (in {self._where})")
         return found
+
+
+def _put(options: dict[str, Any], path: list[str], value: str) -> bool:
+    """Set a nested option; return False where what would hold it, or the option itself, is something else."""
+    *above, last = path
+    for part in above:
+        options = options.setdefault(part, {})
+        if not isinstance(options, dict):
+            return False
+    return options.setdefault(last, value) is value
 
 
 def not_a_setting(said: str, name: str) -> str:

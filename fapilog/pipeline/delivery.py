@@ -20,8 +20,8 @@ from fapilog.pipeline.inbox import Inbox
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Item, Queue
-from fapilog.pipeline.sender import Outcome, Sender, said
-from fapilog.pipeline.threads import SinkThread
+from fapilog.pipeline.sender import Outcome, Sender
+from fapilog.pipeline.threads import SinkThread, said
 from fapilog.types import LEVELS, TRACE, Batch, Sink
 
 LOCAL_LINGER_SECONDS: Final = 0.05

@@ -125,8 +125,10 @@ class Stats:
 
     @property
     def lost(self) -> int:
-        """How many times a record did not reach a sink that wanted it."""
-        return sum(self.dropped.values()) + sum(sum(sink.dropped.values()) for sink in self.sinks.values())
+        """How many times a record did not reach a sink that wanted it; a sink that has closed wants none."""
+        return sum(self.dropped.values()) + sum(
+            count for sink in self.sinks.values() for reason, count in sink.dropped.items() if reason != "sink_closed"
+        )
 
 
 @dataclass(frozen=True, slots=True)

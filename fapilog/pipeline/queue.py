@@ -75,6 +75,8 @@ class Queue:
         self.taken = 0
         """How many records have left the queue, evicted ones included."""
         self.closed = False
+        self.heir: Queue | None = None
+        """Where a record goes that comes after the closing: the log call began before the queue was replaced."""
         self.pressed = False
         """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
         self.dropped: Counter[DropReason] = Counter()
@@ -106,7 +108,8 @@ class Queue:
         """
         with self.lock:
             if self.pressed and not self._admit(level, len(front) + _NUMBER_BYTES):
-                return False
+                heir = self.heir if self.closed else None
+                return heir is not None and heir.put(level, timestamp_ns, front)
             line = b'%b%d"}\n' % (front, next(self._numbers))
             size = len(line)
             self.bytes = size = self.bytes + size
@@ -122,19 +125,25 @@ class Queue:
     def refuses(self, level: int) -> bool:
         """Tell, before a record is encoded, whether the policy drops it, and count it. Asked only under pressure."""
         with self.lock:
-            return not self._admit(level, 0)
+            return not (self._admit(level, 0) or (self.closed and self.heir is not None))
 
     def take(self) -> tuple[list[Item], int]:
         """Remove and return everything that waits, oldest first, and its size in bytes."""
+        fresh: deque[Item] = deque()
         with self.lock:
-            taken, size = list(self.items), self.bytes
-            self.items.clear()
-            self.bytes = 0
+            # No call between reading and writing back: a finaliser that logs would run in it.
+            taken, size = self.items, self.bytes
+            self.items, self.bytes = fresh, 0
             self.pressed = self.closed
-            self.taken += len(taken)
+            count = len(taken)
+            self.taken += count
             if self._waiting:
                 self._room.notify_all()
-            return taken, size
+        return list(taken), size
+
+    def held_here(self) -> bool:
+        """Whether the calling thread holds the lock: what a signal handler has to know before it waits for others."""
+        return bool(self._room._is_owned())  # type: ignore[attr-defined]  # private: there is no other way to ask
 
     def close(self) -> None:
         """Refuse every further record as ``closed``."""
@@ -160,7 +169,8 @@ class Queue:
         if may_wait or self.overflow in ("drop_oldest", "block"):
             return True
         if self.overflow == "sample":
-            return level >= WARNING or self._chance() < 2 * (1 - fill) or self._drop("sampled_under_pressure")
+            asked = size > 0 or level >= WARNING  # chance is asked once for each record, before it has a size
+            return asked or self._chance() < 2 * (1 - fill) or self._drop("sampled_under_pressure")
         allowed = 0 if fill < 0.8 else INFO if fill < 0.9 else WARNING
         return level >= allowed or self._drop(self._drop_reason)
 
@@ -188,6 +198,8 @@ class Queue:
         return True
 
     def _drop(self, reason: DropReason) -> bool:
+        if self.closed and self.heir is not None:
+            return False
         self.dropped[reason] += 1
         self.summary.note(reason, 1)
         return False

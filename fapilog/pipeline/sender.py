@@ -12,7 +12,7 @@ from fapilog.diagnostics import DropReason, report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, CredentialsError, RetryableError, SinkClosedError
 from fapilog.pipeline.ledger import Delays, SinkState
 from fapilog.pipeline.options import DeliveryOptions
-from fapilog.pipeline.threads import SinkFaultError, SinkThread
+from fapilog.pipeline.threads import SinkThread, said
 from fapilog.types import Batch, Record, Sink
 
 STALLED_AFTER_SECONDS: Final = 1.0
@@ -143,8 +143,3 @@ class Sender:
         else:
             delay = chance * min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** (self.failures - 1))
         return max(delay, getattr(error, "retry_after_seconds", None) or 0.0)
-
-
-def said(error: BaseException) -> str:
-    """Return an error as a reader wants it: its type and what it says."""
-    return str(error) if isinstance(error, SinkFaultError) else f"{type(error).__name__}: {error}"

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fapilog.encoding import text
+
 
 class SinkThread:
     """Runs one sink's functions, plain ones and coroutines, one at a time in the order they were called."""
@@ -49,7 +51,12 @@ class SinkFaultError(Exception):
 
     def __init__(self, error: BaseException) -> None:
         """Wrap *error*."""
-        super().__init__(f"{type(error).__name__}: {error}")
+        super().__init__(said(error))
+
+
+def said(error: BaseException) -> str:
+    """Return an error as a reader wants it: its type and what it says, whatever it is."""
+    return f"{'' if isinstance(error, SinkFaultError) else type(error).__name__ + ': '}{text(error, 500)}"
 
 
 async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

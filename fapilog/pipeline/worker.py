@@ -60,6 +60,7 @@ class Worker:
         self._barrier: Future[bool] | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
+        self._starting_thread: int | None = None
         self._ended = False
 
     def attach(self) -> None:
@@ -106,10 +107,16 @@ class Worker:
         """Do what `flush` does without blocking the running event loop."""
         if not self._usable():
             return FlushResult(self._pending())
-        return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+        try:
+            async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
+                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+        except TimeoutError:
+            return FlushResult(self._pending())
 
     def close(self, timeout_seconds: float) -> FlushResult:
         """Deliver what can be delivered in that time, count the rest as lost, close every sink and end the thread."""
+        if self._thread is None:
+            self.queue.close()  # so that no record comes between the question and the answer
         if self._ended or not self._usable():
             self._ended = True
             self.queue.close()
@@ -127,6 +134,15 @@ class Worker:
         self._thread.join(_GRACE_SECONDS)
         return result
 
+    def busy_here(self) -> bool:
+        """Whether the calling thread is, below a signal handler, inside the queue or starting the worker."""
+        return self.queue.held_here() or (self._thread is None and self._starting_thread == threading.get_ident())
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until the thread has ended, if somebody else is closing it."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_seconds)
+
     def _pending(self) -> dict[str, int]:
         with self.queue.lock:
             waiting = len(self.queue.items)
@@ -134,8 +150,10 @@ class Worker:
 
     def _usable(self) -> bool:
         """Whether there is a loop to ask; starts it if records wait for one."""
-        if self.queue.items and self._thread is None and not self._ended:
-            self._wake()
+        if self._thread is None and not self._ended:
+            with self._starting:  # another thread may be starting it this very moment
+                if self.queue.items:
+                    self._start()
         return (
             self._thread is not None
             and self._thread.is_alive()
@@ -159,6 +177,7 @@ class Worker:
         with self._starting:
             if self._thread is not None or self._ended:
                 return
+            self._starting_thread = threading.get_ident()
             for delivery in self.deliveries:
                 delivery.reopen()
             self._loop = asyncio.SelectorEventLoop()
@@ -174,8 +193,10 @@ class Worker:
                 self._loop.run_until_complete(self._once())
                 self._loop.close()
                 self.queue.wake_at = 1
-                return
-            self._thread = thread
+            else:
+                self._thread = thread
+            finally:
+                self._starting_thread = None
 
     def _run(self) -> None:
         """Run the loop until it is stopped; an error of ours starts it anew rather than end all logging."""

@@ -24,11 +24,22 @@ def find(exc_info: Any) -> BaseException | None:
     """Return the exception that an ``exc_info`` argument stands for: an exception, a tuple, or anything true for the
     one being handled; None if there is none.
     """  # noqa: D205 - the three forms are one sentence
-    if isinstance(exc_info, BaseException):
-        return exc_info
-    if isinstance(exc_info, tuple) and len(exc_info) == 3:
-        return exc_info[1] if isinstance(exc_info[1], BaseException) else None
-    return sys.exc_info()[1] if exc_info else None
+    kind = type(exc_info)  # isinstance would ask the value for its `__class__`
+    if issubclass(kind, BaseException):
+        return exc_info  # type: ignore[no-any-return]
+    if kind is tuple and len(exc_info) == 3:
+        return exc_info[1] if issubclass(type(exc_info[1]), BaseException) else None
+    return sys.exc_info()[1] if wanted(exc_info) else None
+
+
+def wanted(asked: Any) -> bool:
+    """Tell whether an ``exc_info`` or ``stack_info`` argument is true; what cannot say is."""
+    try:
+        return bool(asked)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever its `__bool__` raises, SystemExit too
+        return True
 
 
 def _stacktrace(error: BaseException) -> str:

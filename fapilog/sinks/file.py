@@ -30,6 +30,10 @@ class FileSink:
 
     _fd: int | None = field(default=None, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        # The working directory may change later, and each fork and each rotation opens the path again.
+        self.path = self.path.expanduser().absolute()
+
     def open(self) -> None:
         """Open the file, and end a line that an earlier process left torn.
 
