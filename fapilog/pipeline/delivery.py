@@ -218,13 +218,14 @@ class Delivery:
         self._close_inbox("shutdown_timeout")
         try:
             await self._thread.call(self.sink.close)
-            if self._spool is not None and self._spool_thread is not None:
-                await self._spool_thread.call(self._spool.close)
+            if self._spool is not None:
+                await self._on_disk(self._spool.close)
         except Exception as error:  # noqa: BLE001 - as above
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
-        self._thread.stop()
-        if self._spool_thread is not None:
-            self._spool_thread.stop()
+        finally:  # also when a stuck sink used up the time for this
+            self._thread.stop()
+            if self._spool_thread is not None:
+                self._spool_thread.stop()
 
     def stats(self) -> SinkStats:
         """Return the counters; the queue's lock must be held."""
