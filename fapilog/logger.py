@@ -21,6 +21,7 @@ from fapilog.context import NOTHING, OURSELVES, current_fields, current_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import LIMITS, OPTIONS, PLAIN_TYPES, encode, encode_text, plain_fields, text
 from fapilog.errors import DurabilityError
+from fapilog.pipeline.ledger import Stats
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
 from fapilog.processors import exceptions
@@ -297,9 +298,9 @@ class Recorder:
 
 
 class _Slot:
-    """The one recorder there is."""
+    """The one recorder there is, and how to read the figures of the pipeline behind it."""
 
-    __slots__ = ("numbers", "recorder")
+    __slots__ = ("numbers", "recorder", "stats")
 
     def __init__(self) -> None:
         self.begin()
@@ -308,6 +309,7 @@ class _Slot:
         """Start as in a fresh process: a new instance, and an early recorder that keeps the first records."""
         self.numbers = Numbers()
         self.recorder = self.early()
+        self.stats: Callable[[], Stats] | None = None
 
     def early(self) -> Recorder:
         """Return a recorder for the time before `configure_logging`: every level is kept, to a bound.

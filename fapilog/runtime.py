@@ -24,6 +24,7 @@ import structlog
 from pydantic import ValidationError
 
 from fapilog import lifecycle
+from fapilog.alerts import Alert, watch_over
 from fapilog.capture import ServerLoggers
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError, SinkStartError
@@ -50,6 +51,7 @@ def configure_logging(
     *,
     sinks: Sequence[Any] | str | None = None,
     processors: Iterable[Any] | None = None,
+    on_alert: Callable[[Alert], Any] | None = None,
     **overrides: Any,
 ) -> "Handle":
     """Start logging, for an application or for any other program.
@@ -62,6 +64,8 @@ def configure_logging(
         settings: The settings; None reads them from the environment and ``.env``.
         sinks: Where records go, in place of the setting: names, URIs, ``{"type": …}`` dicts, sink objects.
         processors: Processors of your own, or names of them; they run before values are made plain and redacted.
+        on_alert: Called with an `Alert`, on a thread of its own, when the queue fills up, records are lost or a sink
+            is away, and when that is over.
         **overrides: Any setting, in lower case, and options of a sink as a dict under its name.
 
     Returns:
@@ -76,7 +80,11 @@ def configure_logging(
     resolved = _resolve(settings, sinks, overrides)
     named = sinks is not None or "sinks" in resolved.model_fields_set
     runtime = Runtime(
-        resolved, parse_sinks(resolved), [build_processor(each) for each in processors or ()], named=named
+        resolved,
+        parse_sinks(resolved),
+        [build_processor(each) for each in processors or ()],
+        named=named,
+        on_alert=on_alert,
     )
     if isinstance(app, LoggingMiddleware):
         _state.follow(app)
@@ -94,14 +102,22 @@ class Runtime:
     """One configuration, running."""
 
     def __init__(
-        self, settings: LoggingSettings, specs: Sequence[SinkSpec], processors: Sequence[Processor], *, named: bool
+        self,
+        settings: LoggingSettings,
+        specs: Sequence[SinkSpec],
+        processors: Sequence[Processor],
+        *,
+        named: bool,
+        on_alert: Callable[[Alert], Any] | None = None,
     ) -> None:
         """Build every part; sinks that were *named* by the user must be able to start."""
         self.settings = settings
         self._specs = tuple(specs)
         self._processors = tuple(processors)
+        self._on_alert = on_alert
         self._redact = Redact(settings.redact_fields, settings.redact_replacement)
         self._closed = False
+        self.alerts = watch_over(settings, on_alert, self.stats)
         self._made: list[tuple[SinkSpec, Sink, DeliveryOptions]] = []
         try:
             for spec in self._specs:
@@ -136,6 +152,7 @@ class Runtime:
             block_timeout_seconds=settings.block_timeout_seconds,
             announce=self._announce,
         )
+        self.worker.on_start = self.alerts.start
         lowest = min((delivery.level for delivery in self.deliveries), default=LEVELS[settings.level])
         static = {"service": settings.service, "env": settings.env, "version": settings.version}
         self.recorder = Recorder(
@@ -168,6 +185,7 @@ class Runtime:
             if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
                 sink = dataclasses.replace(sink)
             fresh.append((spec, sink, delivery.options))
+        self.alerts = watch_over(self.settings, self._on_alert, self.stats)
         self._assemble(fresh)
 
     def _spec(self, name: str) -> SinkSpec:
@@ -196,6 +214,7 @@ class Runtime:
             self.worker.join(timeout_seconds)
             return FlushResult({})
         self._closed = True
+        self.alerts.stop()  # before the sinks are closed, which is no trouble now
         result = self.worker.close(timeout_seconds)
         stats = self.stats()
         if stats.lost or any(sink.spooled for sink in stats.sinks.values()):
@@ -276,7 +295,7 @@ class _State:
             previous, before = self.runtime, slot.recorder
             if previous is None:
                 runtime.recorder.adopt(before)
-            self.runtime, slot.recorder = runtime, runtime.recorder
+            self.runtime, slot.recorder, slot.stats = runtime, runtime.recorder, runtime.stats
             if previous is not None:
                 # Its worker delivers the older records before the new one starts, so their order is kept.
                 previous.queue.heir = runtime.queue
@@ -292,7 +311,7 @@ class _State:
         """End *runtime*; if it is the current one, loggers wait for the next."""
         with self._lock:
             if self.runtime is runtime:
-                self.runtime, slot.recorder = None, slot.early()
+                self.runtime, slot.recorder, slot.stats = None, slot.early(), None
                 self.servers.release()
                 if self._structlog_before is not None:
                     structlog.reset_defaults()
@@ -388,7 +407,7 @@ class _State:
         slot.begin()
         if self.runtime is not None:
             self.runtime.begin_anew()
-            slot.recorder = self.runtime.recorder
+            slot.recorder, slot.stats = self.runtime.recorder, self.runtime.stats
             self.runtime.worker.attach()
 
 

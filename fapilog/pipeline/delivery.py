@@ -251,6 +251,7 @@ class Delivery:
             ambiguous=self._ambiguous,
             retries=self._retries,
             delays=self._sender.delays,
+            inbox_bytes=self._inbox.bytes,
             dropped={reason: count for reason, count in dropped.items() if count},
         )
 

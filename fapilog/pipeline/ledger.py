@@ -75,6 +75,9 @@ class SinkStats:
     """Handed to the sink, which has not answered yet."""
 
     dropped: Mapping[DropReason, int]
+    inbox_bytes: int = 0
+    """Size of the records in this sink's inbox, which has the bounds of the queue."""
+
     adopted: int = 0
     """Taken over from the spools of processes that died."""
 

@@ -62,6 +62,8 @@ class Worker:
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
         self._starting_thread: int | None = None
         self._ended = False
+        self.on_start: Callable[[], None] = _nothing
+        """Called once, when the worker has started."""
 
     def attach(self) -> None:
         """Begin to listen to the queue; if something waits in it already, start."""
@@ -195,6 +197,7 @@ class Worker:
                 self.queue.wake_at = 1
             else:
                 self._thread = thread
+                self.on_start()
             finally:
                 self._starting_thread = None
 
@@ -363,3 +366,7 @@ async def _settle(delivery: Delivery, *, durable: bool) -> None:
     await delivery.settle()
     if durable:
         await delivery.sync()
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know."""
