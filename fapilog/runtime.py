@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import structlog
 from pydantic import ValidationError
@@ -28,6 +29,7 @@ from fapilog.alerts import Alert, watch_over
 from fapilog.capture import ServerLoggers
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError, SinkStartError
+from fapilog.files.deadletters import DeadLetters
 from fapilog.logger import BoundLogger, Recorder, record, slot, structlog_factory
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
@@ -143,7 +145,13 @@ class Runtime:
             block_timeout_seconds=settings.block_timeout_seconds,
         )
         self.deliveries = [
-            Delivery(spec.name, sink, options, self.queue, make_spool=_spool_maker(spec.name, sink, options, settings))
+            Delivery(
+                spec.name,
+                sink,
+                options,
+                self.queue,
+                **_spooling(spec.name, sink, options, settings, slot.numbers.instance),
+            )
             for spec, sink, options in sinks
         ]
         self.worker = Worker(
@@ -450,21 +458,25 @@ def _rfc3339(timestamp_ns: int) -> str:
     return datetime.fromtimestamp(timestamp_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _spool_maker(
-    name: str, sink: Sink, options: DeliveryOptions, settings: LoggingSettings
-) -> Callable[[], Spool] | None:
-    """Return what makes the spool of a sink when the worker begins; None if it has none."""
+def _spooling(name: str, sink: Sink, options: DeliveryOptions, settings: LoggingSettings, instance: str) -> Any:
+    """Return what a delivery needs to spool: how to make the spool when the worker begins, and where the dead go."""
     wanted = inspect.iscoroutinefunction(sink.write) if options.spool is None else options.spool
     if not wanted:
-        return None
+        return {}
     directory = settings.spool_path.expanduser().absolute()
-    return lambda: Spool(
-        directory,
-        sink=name,
-        destination=str(getattr(sink, "destination", type(sink).__qualname__)),
-        max_bytes=options.spool_max_bytes,
-        max_age_seconds=options.spool_max_age_seconds,
-    )
+
+    def make() -> Spool:
+        return Spool(
+            directory,
+            sink=name,
+            destination=str(getattr(sink, "destination", None) or type(sink).__qualname__),
+            instance=instance,
+            max_bytes=options.spool_max_bytes,
+            max_age_seconds=options.spool_max_age_seconds,
+        )
+
+    dead_letters = DeadLetters(directory / "dead" / f"{quote(name, safe='')}.jsonl")
+    return {"make_spool": make, "dead_letters": dead_letters}
 
 
 def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:
@@ -592,8 +604,9 @@ def _closing_line(stats: Stats) -> str:
     lost = ", ".join(f"{reason}={count}" for reason, count in sorted(reasons.items()) if count)
     spooled = ", ".join(f"{name}={sink.spooled}" for name, sink in stats.sinks.items() if sink.spooled)
     return (
-        f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()} ({lost or 'none'})"
-        f" spooled: {spooled or 'none'}"
+        f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()}"
+        + (f" ({lost})" if lost else "")
+        + (f" spooled: {spooled}" if spooled else "")
     )
 
 

@@ -9,20 +9,23 @@ import asyncio
 import inspect
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 
 from fapilog.diagnostics import DropReason, report
+from fapilog.errors import ConfigurationError
 from fapilog.failpoints import hit
+from fapilog.files.deadletters import DeadLetters
 from fapilog.pipeline.inbox import Inbox
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Item, Queue
 from fapilog.pipeline.sender import Outcome, Sender
+from fapilog.pipeline.spool import Spool, SpoolStats
 from fapilog.pipeline.threads import SinkThread, said
-from fapilog.types import LEVELS, TRACE, Batch, Sink
+from fapilog.types import LEVELS, TRACE, Batch, Record, Sink
 
 LOCAL_LINGER_SECONDS: Final = 0.05
 NETWORK_LINGER_SECONDS: Final = 1.0
@@ -30,23 +33,6 @@ SPOOL_AFTER_SECONDS: Final = 0.5
 """How long a record may stay in memory alone while its sink does not answer."""
 
 _HURRIED_DELAY_SECONDS: Final = 0.05
-
-
-class SpoolLike(Protocol):
-    """What a delivery needs of `fapilog.pipeline.spool.Spool`; every call may block."""
-
-    records: int
-    bytes: int
-    oldest_timestamp_ns: int | None
-
-    def adopt(self) -> int: ...
-    def append(self, records: Sequence[Item]) -> None: ...
-    def sync(self) -> None: ...
-    def read(self, max_records: int, max_bytes: int) -> list[Item]: ...
-    def acknowledge(self, count: int) -> None: ...
-    def bury(self, records: Sequence[Item]) -> None: ...
-    def take_dropped(self) -> Counter[DropReason]: ...
-    def close(self) -> None: ...
 
 
 class Delivery:
@@ -59,7 +45,8 @@ class Delivery:
         options: DeliveryOptions,
         queue: Queue,
         *,
-        make_spool: Callable[[], SpoolLike] | None = None,
+        make_spool: Callable[[], Spool] | None = None,
+        dead_letters: DeadLetters | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Deliver to *sink* what it is given; counters are guarded by the lock of *queue*."""
@@ -74,18 +61,22 @@ class Delivery:
         self._queue = queue
         self._chance = chance
         self._make_spool = make_spool
+        self._dead_letters = dead_letters
         self._inbox = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
         self._given = 0
         self._in_flight = 0
         self._moving = 0
         self._spooled = 0
+        self._spooled_bytes = 0
+        self._spool_oldest_ns: int | None = None
+        self._spool_dropped: Counter[DropReason] = Counter()
         self._adopted = 0
         self._delivered = 0
         self._routed_away = 0
         self._ambiguous = 0
         self._retries = 0
         self._dropped: Counter[DropReason] = Counter()
-        self._spool: SpoolLike | None = None
+        self._spool: Spool | None = None
         self._spool_thread: SinkThread | None = None
         self._hurried = 0
 
@@ -236,7 +227,6 @@ class Delivery:
         on_the_way = queue.taken - queue.evicted - self._given
         dropped = Counter(self._dropped)
         dropped["evicted"] += queue.evicted
-        spool = self._spool
         return SinkStats(
             state=self.state,
             accepted=queue.accepted,
@@ -246,8 +236,8 @@ class Delivery:
             queued=len(queue.items) + on_the_way + len(self._inbox) + self._moving,
             in_flight=self._in_flight,
             spooled=self._spooled,
-            spooled_bytes=spool.bytes if spool is not None else 0,
-            spool_oldest_ns=spool.oldest_timestamp_ns if spool is not None else None,
+            spooled_bytes=self._spooled_bytes,
+            spool_oldest_ns=self._spool_oldest_ns,
             ambiguous=self._ambiguous,
             retries=self._retries,
             delays=self._sender.delays,
@@ -323,10 +313,8 @@ class Delivery:
         return rest, outcome.error
 
     async def _send_spooled(self) -> Exception | None:
-        assert self._spool is not None  # noqa: S101 - nothing is spooled without one
-        items = await self._on_disk(self._spool.read, self.options.batch_max_records, self.options.batch_max_bytes)
+        items = await self._on_disk(self._read)
         if not items:
-            self._reconcile()
             return None
         attempt = asyncio.ensure_future(self._sender.send(Batch(items)))
         try:
@@ -337,14 +325,8 @@ class Delivery:
 
     async def _settle_spooled(self, outcome: Outcome) -> Exception | None:
         """Acknowledge in the spool what an attempt has processed, then count it; return why it stopped, if it did."""
-        assert self._spool is not None  # noqa: S101 - as above
         await self._bury(outcome)
-        if outcome.processed:
-            await self._on_disk(self._spool.acknowledge, outcome.processed)
-        with self._queue.lock:
-            self._spooled -= outcome.processed
-            self._count(outcome)
-        self._reconcile()
+        await self._on_disk(self._acknowledge, outcome)
         return outcome.error
 
     async def _keep(self) -> None:
@@ -375,45 +357,81 @@ class Delivery:
     async def _to_spool(self, items: list[Item], *, in_flight: bool) -> bool:
         """Append records to the spool and fsync them; return whether they are there, and no longer in memory alone."""
         try:
-            await self._on_disk(self._append, items)
-        except OSError as error:
+            await self._on_disk(self._append, items, in_flight)
+        except (OSError, ConfigurationError) as error:
             report(f"sink {self.name} cannot spool: {said(error)}", key=f"spool {self.name}")
             return False
+        return True
+
+    async def _adopt(self) -> None:
+        """Take over what processes that died have left for this sink."""
+        try:
+            await self._on_disk(self._take_over)
+        except (OSError, ConfigurationError) as error:
+            report(f"sink {self.name} cannot look at its spool: {said(error)}", key=f"spool {self.name}")
+
+    async def _bury(self, outcome: Outcome) -> None:
+        """Keep what no far end will take where a person can look at it."""
+        if outcome.dead and self._dead_letters is not None and self._spool_thread is not None:
+            try:
+                await self._on_disk(self._dead_letters.append, outcome.dead)
+            except OSError as error:
+                report(f"sink {self.name} cannot keep dead letters: {said(error)}", key=f"dead {self.name}")
+
+    async def _on_disk(self, function: Callable[..., Any], *args: Any) -> Any:
+        assert self._spool_thread is not None  # noqa: S101 - only asked for with a spool
+        async with self._disk:
+            return await self._spool_thread.call(function, *args)
+
+    # On the spool's thread, one at a time; its figures are read before the lock is taken, for that may read the disk
+
+    def _append(self, items: list[Item], in_flight: bool) -> None:
+        assert self._spool is not None  # noqa: S101 - as above
+        self._spool.append(items)
+        self._spool.sync()
+        stats = self._spool.stats()
         with self._queue.lock:
-            self._spooled += len(items)
             if in_flight:
                 self._in_flight = 0
             else:
                 self._moving = 0
-        self._reconcile()
-        return True
+            self._carry_over(stats)
 
-    def _append(self, items: list[Item]) -> None:
+    def _acknowledge(self, outcome: Outcome) -> None:
         assert self._spool is not None  # noqa: S101 - as above
-        self._spool.append(items)
-        self._spool.sync()
+        still_there = self._spool.acknowledge(outcome.processed)
+        stats = self._spool.stats()
+        with self._queue.lock:
+            # What the spool gave up meanwhile, to make room, is counted there though it was sent.
+            self._delivered -= outcome.processed - still_there
+            self._count(outcome)
+            self._carry_over(stats)
 
-    async def _adopt(self) -> None:
-        """Take over what processes that died have left for this sink."""
+    def _take_over(self) -> None:
         assert self._spool is not None  # noqa: S101 - as above
-        try:
-            adopted = await self._on_disk(self._spool.adopt)
-        except (OSError, ValueError) as error:
-            report(f"sink {self.name} has no spool: {said(error)}")
-            self._spool = None
-            return
+        adopted = self._spool.adopt()
+        stats = self._spool.stats()
         with self._queue.lock:
             self._adopted += adopted
-            self._spooled += adopted
-        self._reconcile()
+            self._carry_over(stats)
 
-    def _reconcile(self) -> None:
-        """Count what the spool has given up by itself: too old, too much, or damaged."""
+    def _read(self) -> list[Record]:
         assert self._spool is not None  # noqa: S101 - as above
-        for reason, count in self._spool.take_dropped().items():
-            with self._queue.lock:
-                self._spooled -= count
-                self._drop(reason, count)
+        records = self._spool.read(self.options.batch_max_records, self.options.batch_max_bytes)
+        stats = self._spool.stats()
+        with self._queue.lock:
+            self._carry_over(stats)
+        return records
+
+    def _carry_over(self, stats: SpoolStats) -> None:
+        """Take the spool's figures, and count what it gave up by itself; the lock is held."""
+        for reason, count in stats.dropped.items():
+            if count > self._spool_dropped[reason]:
+                self._drop(reason, count - self._spool_dropped[reason])
+                self._spool_dropped[reason] = count
+        self._spooled = stats.records
+        self._spooled_bytes = stats.size_bytes
+        self._spool_oldest_ns = stats.oldest_timestamp_ns
 
     def _close_inbox(self, reason: DropReason) -> None:
         with self._queue.lock:
@@ -422,21 +440,9 @@ class Delivery:
             if left:
                 self._drop(reason, left)
 
-    async def _bury(self, outcome: Outcome) -> None:
-        """Keep what no far end will take where a person can look at it."""
-        if outcome.dead and self._spool is not None:
-            try:
-                await self._on_disk(self._spool.bury, outcome.dead)
-            except OSError as error:
-                report(f"sink {self.name} cannot keep dead letters: {said(error)}", key=f"bury {self.name}")
-
-    async def _on_disk(self, function: Callable[..., Any], *args: Any) -> Any:
-        assert self._spool_thread is not None  # noqa: S101 - as above
-        async with self._disk:
-            return await self._spool_thread.call(function, *args)
-
     def _count(self, outcome: Outcome) -> None:
         self._delivered += outcome.delivered
+        self._ambiguous += outcome.in_doubt
         for reason, count in outcome.dropped.items():
             self._drop(reason, count)
 
@@ -445,7 +451,6 @@ class Delivery:
         self._sender.fail(error)
         with self._queue.lock:
             self._retries += 1
-            self._ambiguous += bool(getattr(error, "ambiguous", False))
         until = self._loop.time() + self._sender.delay_seconds(error, self._chance())
         self._standing_back = True
         self._arrived.set()

@@ -89,7 +89,7 @@ class SinkStats:
     """When the oldest spooled record was logged, in nanoseconds since the epoch; None if none is spooled."""
 
     ambiguous: int = 0
-    """Sent, but the answer did not come: each may be at the far end twice."""
+    """Records sent without an answer, counted each time: each may be at the far end once more than it should."""
 
     retries: int = 0
     """Batches tried again."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fapilog.diagnostics import DropReason, report
-from fapilog.errors import BatchRejectedError, BatchTooLargeError, CredentialsError, RetryableError, SinkClosedError
+from fapilog.errors import BatchRejectedError, BatchTooLargeError, MisconfiguredError, RetryableError, SinkClosedError
 from fapilog.pipeline.ledger import Delays, SinkState
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.threads import SinkThread, said
@@ -29,6 +29,9 @@ class Outcome:
     dead: list[Record] = field(default_factory=list)
     error: Exception | None = None
     """Why it stopped before the end; None if it did not."""
+
+    in_doubt: int = 0
+    """How many of the rest were sent without an answer, and may be there."""
 
     @property
     def processed(self) -> int:
@@ -85,6 +88,7 @@ class Sender:
                     outcome.drop(list(part), "retries_exhausted")
                     continue
                 outcome.error = error
+                outcome.in_doubt = len(part) if getattr(error, "ambiguous", False) else 0
                 return outcome
             except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
                 report(f"sink {self.name} lost {len(part)} records: {said(error)}", key=f"sink_error {self.name}")
@@ -127,9 +131,9 @@ class Sender:
         return limit is not None and self.failures >= limit
 
     def fail(self, error: Exception) -> None:
-        """Count a failure; after enough of them in a row, or for want of credentials, the sink is down."""
+        """Count a failure; after enough of them in a row, or where somebody has to mend something, the sink is down."""
         self.failures += 1
-        if self.failures >= self._options.circuit_breaker_threshold or isinstance(error, CredentialsError):
+        if self.failures >= self._options.circuit_breaker_threshold or isinstance(error, MisconfiguredError):
             self.state = "down"
         report(
             f"sink {self.name} {'is down' if self.state == 'down' else 'failed'}, to be tried again: {said(error)}",
