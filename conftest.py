@@ -39,6 +39,7 @@ def _end(namespace: dict[str, Any]) -> None:
     os.chdir(before)
     os.environ.update(variables)
     shutil.rmtree(namespace["_directory"])
+    namespace.clear()  # connections to DuckDB that live to the interpreter's end are complained of after the summary
 
 
 pytest_collect_file = Sybil(
@@ -54,4 +55,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the blocks of a page back in their order, one page after the other, behind all other tests."""
     blocks = [item for item in items if isinstance(item, SybilItem)]
     blocks.sort(key=lambda item: (str(item.path), item.example.line))
-    items[:] = [item for item in items if not isinstance(item, SybilItem)] + blocks
+    items[:] = [*[item for item in items if not isinstance(item, SybilItem)], *blocks]

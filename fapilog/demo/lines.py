@@ -51,12 +51,18 @@ class Lines:
             self.pids.add(record["pid"])
         except (ValueError, KeyError, TypeError):
             self.others += 1
-            self._write(line.decode("utf-8", "replace").rstrip())
+            self._show(line.decode("utf-8", "replace").rstrip())
             return
         if self.quiet.is_set() or not self._may_show(record.get("level") in ("warning", "error", "critical")):
             return
         self.shown += 1
-        self._write(line.decode().rstrip() if self.shown <= WHOLE_LINES else short(line, record))
+        self._show(line.decode().rstrip() if self.shown <= WHOLE_LINES else short(line, record))
+
+    def _show(self, text: str) -> None:
+        try:
+            self._write(text)
+        except BrokenPipeError:  # the reader, such as head, has what it wanted; the server must not wait for it
+            self.quiet.set()
 
     def _may_show(self, problem: bool) -> bool:
         allowance, last = self._allowances[problem]

@@ -1,10 +1,12 @@
 """What the store says about the shop: four questions in SQL, printed as plain tables."""
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fapilog.store import LogStore
+from fapilog.store.output import write_table
 from fapilog.store.query import Rows
 
 PER_PROCESS: Final = """
@@ -36,8 +38,6 @@ ONE_TRACE: Final = """
 """
 IDS: Final = "SELECT id FROM logs"
 
-_WIDEST: Final = 60
-
 
 def ids(path: Path) -> list[str]:
     """Return the id of every record in the store."""
@@ -57,24 +57,5 @@ def show(path: Path, traces: Iterable[str]) -> None:
 
 def _table(title: str, rows: Rows) -> None:
     print(f"\n{title}\n")
-    print(aligned(rows.columns, list(rows)), flush=True)
-
-
-def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table as text: one space of margin, numbers to the right, long cells cut."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max([len(cell) for cell in column]) for column in zip(columns, *cells, strict=True)]
-    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
-    lines = []
-    for row in (columns, ["-" * width for width in widths], *cells):
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append(f"  {'  '.join(padded)}".rstrip())
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    write_table(rows, sys.stdout)
+    sys.stdout.flush()

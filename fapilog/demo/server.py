@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -116,6 +117,7 @@ class Server:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._wait_until_the_group_is_empty()
         for reader in self._readers:
             reader.join(5)
         with contextlib.suppress(BrokenPipeError):
@@ -123,6 +125,14 @@ class Server:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
+
+    def _wait_until_the_group_is_empty(self) -> None:
+        """Wait for the processes that are not ours to wait for: they were killed, which takes them a moment."""
+        until = time.monotonic() + 5
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < until:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.01)
 
 
 def _read(stream: IO[bytes], on_line: Callable[[bytes], None]) -> None:

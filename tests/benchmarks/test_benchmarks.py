@@ -56,7 +56,14 @@ def test_a_round_that_loses_records_fails_the_benchmark(tmp_path: Path) -> None:
         "with turns.Player('losing') as player:\n"
         "    player.play()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 1
     assert "a contestant ended" in done.stderr
 

@@ -59,3 +59,14 @@ def test_a_line_that_is_no_record_is_shown_as_it_is() -> None:
     lines(b"Traceback (most recent call last):\n")
     assert shown == ["Traceback (most recent call last):"]
     assert lines.others == 1
+
+
+def test_a_reader_that_has_left_does_not_stop_the_counting() -> None:
+    def write(_: str) -> None:
+        raise BrokenPipeError
+
+    lines = Lines(write=write)
+    lines(b"no record\n")
+    lines(line(1))
+    assert lines.quiet.is_set()
+    assert lines.ids.total() == 1

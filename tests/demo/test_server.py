@@ -106,7 +106,8 @@ def test_a_server_ends_when_the_process_that_started_it_is_killed(app_dir: Path)
             print(server.pid, server.url, flush=True)
             time.sleep(60)
     """)
-    with subprocess.Popen([sys.executable, "-c", script, str(app_dir)], stdout=subprocess.PIPE, text=True) as starter:
+    command = [sys.executable, "-c", script, str(app_dir)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
         watchdog = threading.Timer(60, starter.kill)
         watchdog.start()
