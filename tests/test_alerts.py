@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fapilog import Alert, LoggingSettings, configure_logging, log
+from fapilog import Alert, LoggingSettings, bound_context, configure_logging, log
 from fapilog.alerts import Alerts, CallableReceiver, Watch, WebhookReceiver
 from fapilog.doctor import examine
 from fapilog.errors import ConfigurationError
@@ -420,6 +420,37 @@ def test_a_loss_in_a_running_logger_reaches_the_callable_and_the_webhook(webhook
     assert [(body["kind"], body["service"]) for _, _, body in webhook.requests] == [("records_dropped", "shop")]
 
 
+def test_a_sink_that_goes_down_and_comes_back_is_told_both_times() -> None:
+    told: list[Alert] = []
+    down, up = threading.Event(), threading.Event()
+
+    class FlakySink(CollectingSink):
+        name = "flaky"
+
+        def write(self, batch: Batch, /) -> None:
+            if not down.is_set():
+                raise ConnectionRefusedError
+            super().write(batch)
+
+    def tell(alert: Alert) -> None:
+        told.append(alert)
+        (up if alert.resolved else down).set()
+
+    with configure_logging(
+        sinks=[FlakySink()],
+        on_alert=tell,
+        alert_interval_seconds=0.01,
+        flaky={"circuit_breaker_threshold": 1, "circuit_breaker_timeout_seconds": 0.05},
+    ):
+        log.info("one")
+        assert down.wait(10)
+        assert up.wait(10)
+    assert [(alert.kind, alert.sink, alert.resolved) for alert in told] == [
+        ("sink_unavailable", "flaky", False),
+        ("sink_unavailable", "flaky", True),
+    ]
+
+
 def test_a_callable_that_hangs_holds_up_neither_the_webhook_nor_the_log_nor_the_end(webhook: HookServer) -> None:
     entered, released = threading.Event(), threading.Event()
 
@@ -447,7 +478,7 @@ def test_a_callable_that_hangs_holds_up_neither_the_webhook_nor_the_log_nor_the_
         released.set()
 
 
-def test_a_callable_may_log() -> None:
+def test_what_a_callable_logs_is_delivered_without_the_fields_of_who_logged_first() -> None:
     logged = threading.Event()
     sink = CollectingSink()
 
@@ -456,10 +487,14 @@ def test_a_callable_may_log() -> None:
         logged.set()
 
     with configure_logging(sinks=[LosingSink(), sink], on_alert=tell, alert_interval_seconds=0.01) as handle:
-        log.info("one")
+        with bound_context(order_id=7):
+            log.info("one")
         assert logged.wait(10)
         handle.flush()
-    assert {"one", "alert"} <= {record["event"] for record in sink.records}
+    found = {record["event"]: record for record in sink.records}
+    assert found["one"]["order_id"] == 7
+    assert found["alert"]["kind"] == "records_dropped"
+    assert "order_id" not in found["alert"]
 
 
 def test_the_end_of_a_logger_is_no_trouble() -> None:
