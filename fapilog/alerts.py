@@ -6,13 +6,11 @@ nothing but itself.
 """
 
 import asyncio
-import http.client
+import contextvars
 import inspect
-import ipaddress
 import json
 import os
 import socket
-import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -21,12 +19,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError
 from fapilog.pipeline.ledger import Stats
 from fapilog.settings import LoggingSettings
+from fapilog.webhook import Webhook
 
 AlertKind: TypeAlias = Literal["queue_filling", "records_dropped", "sink_unavailable"]
 """What an alert is about.
@@ -36,15 +34,8 @@ AlertKind: TypeAlias = Literal["queue_filling", "records_dropped", "sink_unavail
 * ``sink_unavailable``: a sink is down, stalled or closed.
 """
 
-_WEBHOOK_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 60.0
 _HOUR_SECONDS: Final = 3600.0
-_MAX_STATUS_LINE_BYTES: Final = 4096
-_RESERVED: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "64:ff9b:1::/48", "fec0::/10")))
-"""Networks that some versions of `ipaddress` take for public ones."""
-
-_EMBEDDING: Final = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96")))
-"""IPv6 networks whose last 32 bits are an IPv4 address: NAT64, and the compatible addresses of old."""
 
 _Key: TypeAlias = tuple[AlertKind, str | None]
 
@@ -234,12 +225,12 @@ def webhook_of(settings: LoggingSettings) -> "WebhookReceiver | None":
     """
     if settings.alert_webhook is None:
         return None
+    try:
+        webhook = Webhook(settings.alert_webhook.get_secret_value(), private=settings.alert_webhook_private)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"alert_webhook {error}") from None
     about = {"service": settings.service, "env": settings.env, "host": socket.gethostname()}
-    return WebhookReceiver(
-        settings.alert_webhook.get_secret_value(),
-        private=settings.alert_webhook_private,
-        about={name: value for name, value in about.items() if value},
-    )
+    return WebhookReceiver(webhook, {name: value for name, value in about.items() if value})
 
 
 class Alerts:
@@ -253,8 +244,9 @@ class Alerts:
     def start(self) -> None:
         """Begin to check every few seconds, in the background."""
         for watch in self._watches:
+            context = contextvars.Context()  # not that of the request which happened to log first
             thread = threading.Thread(
-                target=watch.run, args=(self._interval_seconds,), name="fapilog-alerts", daemon=True
+                target=context.run, args=(watch.run, self._interval_seconds), name="fapilog-alerts", daemon=True
             )
             try:
                 thread.start()
@@ -286,72 +278,15 @@ class CallableReceiver:
 
 
 class WebhookReceiver:
-    """Post alerts as JSON to one address, named by the operator.
+    """Post alerts as JSON."""
 
-    It uses plain sockets: no redirect is followed, no proxy is taken from the environment, nothing is logged, and of
-    the answer only the status line is read. The name is resolved once for each alert, and the address that was checked
-    is the one connected to. The URL may hold a secret and is in no message.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        private: bool = False,
-        about: Mapping[str, str] | None = None,
-        timeout_seconds: float = _WEBHOOK_SECONDS,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        """Take the address apart.
-
-        Args:
-            url: An http or https URL.
-            private: Whether an address that is not public, such as 127.0.0.1 or 10.0.0.8, may be posted to.
-            about: What tells this service from others: further fields of the JSON object.
-            timeout_seconds: How long one alert may take, all told.
-            tls: How to trust the far end; None trusts what the system trusts.
-
-        Raises:
-            ConfigurationError: If *url* cannot be posted to.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise ConfigurationError("alert_webhook is not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError("alert_webhook must be a URL that starts with http:// or https://")
-        if "@" in parts.netloc:
-            raise ConfigurationError("alert_webhook must not hold a user or a password; put a token into its path")
-        if not url.isascii() or not url.isprintable() or " " in url:
-            raise ConfigurationError("alert_webhook must be percent-encoded: it holds a blank or is not ASCII")
-        self._host = parts.hostname
-        self._port = port or (443 if parts.scheme == "https" else 80)
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-        self._private = private
+    def __init__(self, webhook: Webhook, about: Mapping[str, str] | None = None) -> None:
+        """Post to *webhook*; *about* is what tells this service from others: further fields of the JSON object."""
+        self._webhook = webhook
         self._about = dict(about or {})
-        self._timeout_seconds = timeout_seconds
-        if not private and _is_address(self._host) and not is_public(self._host):
-            raise ConfigurationError(_NOT_PUBLIC)
 
     def __call__(self, alert: Alert, /) -> bool:
         """Post it; anything but a 2xx answer within the time means that it did not arrive."""
-        try:
-            status = self._post(self._body(alert), time.monotonic() + self._timeout_seconds)
-        except ConfigurationError as error:
-            report(str(error), key="alert webhook")
-            return False
-        except Exception as error:  # noqa: BLE001 - whatever it is, the text may name the address
-            report(f"the alert webhook cannot be reached: {type(error).__name__}", key="alert webhook")
-            return False
-        if 200 <= status < 300:
-            return True
-        hint = "; redirects are not followed" if 300 <= status < 400 else ""
-        report(f"the alert webhook answered {status}{hint}", key="alert webhook")
-        return False
-
-    def _body(self, alert: Alert) -> bytes:
         where = self._about.get("service") or self._about.get("host")
         body = {
             "text": f"fapilog at {where}: {alert.message}" if where else f"fapilog: {alert.message}",
@@ -363,58 +298,19 @@ class WebhookReceiver:
             **self._about,
             "pid": os.getpid(),
         }
-        return json.dumps(body).encode()
-
-    def _post(self, body: bytes, deadline: float) -> int:
-        with self._connect(deadline) as connected:
-            connection = http.client.HTTPConnection(self._host, self._port)
-            if self._tls is not None:
-                connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls)
-            connection.sock = connected  # it only writes the request: it would resolve the name once more
-            connected.settimeout(_left(deadline))
-            headers = {"Content-Type": "application/json", "User-Agent": "fapilog", "Connection": "close"}
-            connection.request("POST", self._target, body, headers)
-            return _status(connected, deadline)
-
-    def _connect(self, deadline: float) -> socket.socket:
-        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        allowed = [address for address in addresses if self._private or is_public(address)]
-        if not allowed:
-            raise ConfigurationError(_NOT_PUBLIC)
-        failure: OSError = TimeoutError()
-        for address in allowed:
-            try:
-                plain = socket.create_connection((address, self._port), _left(deadline))
-            except OSError as error:
-                failure = error
-                continue
-            if self._tls is None:
-                return plain
-            try:
-                plain.settimeout(_left(deadline))
-                return self._tls.wrap_socket(plain, server_hostname=self._host)
-            except BaseException:
-                plain.close()
-                raise
-        raise failure
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the public internet, also as an IPv6 address that stands for an IPv4 one."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        meant = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if any(ip in network for network in _EMBEDDING):
-            meant = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if meant is not None:
-            return is_public(str(meant))
-    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _RESERVED)
-
-
-_NOT_PUBLIC: Final = (
-    "alert_webhook stands for an address that is not public; set FAPILOG_ALERT_WEBHOOK_PRIVATE=true if that is meant"
-)
+        try:
+            status = self._webhook.post(json.dumps(body).encode())
+        except ConfigurationError as error:
+            report(f"alert_webhook {error}", key="alert webhook")
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the text may name the address
+            report(f"the alert webhook cannot be reached: {type(error).__name__}", key="alert webhook")
+            return False
+        if 200 <= status < 300:
+            return True
+        hint = "; redirects are not followed" if 300 <= status < 400 else ""
+        report(f"the alert webhook answered {status}{hint}", key="alert webhook")
+        return False
 
 
 def _unavailable(stats: Stats) -> Iterator[_Trouble]:
@@ -457,33 +353,3 @@ def _place(sink: str | None) -> str:
 
 def _share(used: int, bound: int) -> float:
     return used / bound if bound else 0.0
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _left(deadline: float) -> float:
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds
-
-
-def _status(connected: socket.socket, deadline: float) -> int:
-    """Read the status of an HTTP answer, however slowly it comes, and nothing else."""
-    line = b""
-    while b"\n" not in line and len(line) < _MAX_STATUS_LINE_BYTES:
-        connected.settimeout(_left(deadline))
-        received = connected.recv(_MAX_STATUS_LINE_BYTES)
-        if not received:
-            break
-        line += received
-    words = line.split(maxsplit=2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-        raise http.client.BadStatusLine("")
-    return int(words[1])

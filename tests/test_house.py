@@ -21,6 +21,7 @@ PACKAGE = ROOT / "fapilog"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = [
+    "Alert",
     "BoundLogger",
     "Handle",
     "LoggingMiddleware",
