@@ -21,7 +21,7 @@ _PACKAGES: Final = (
     "pydantic",
     "pydantic-settings",
     "starlette",
-    "httpx",
+    "httpcore",
     "duckdb",
     "fastapi",
     "uvicorn",

@@ -97,6 +97,9 @@ class Delivery:
         """Do the same before the first record, when there is nobody left to raise to: a sink that cannot is closed."""
         try:
             self.open()
+            starting = getattr(self.sink, "start", None)
+            if starting is not None:
+                starting()
         except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
             report(f"sink {self.name} cannot start: {_said(error)}")
             self.state = "closed"
