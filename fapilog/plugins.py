@@ -163,6 +163,19 @@ def build_processor(spec: Any) -> Processor:
     return processor
 
 
+def descriptions(cls: type) -> dict[str, str]:
+    """Return what each option of a sink's class is, as the docstring beneath it says, "" if none does.
+
+    pydantic reads the docstrings of a class alone, so those of an inherited option are where the option is.
+    """
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        for name, option in vars(each).get("__pydantic_fields__", {}).items():
+            if not name.startswith("_"):
+                found[name] = option.description or found.get(name, "")
+    return found
+
+
 def explain(error: ValidationError, names: list[str]) -> str:
     """Say what is wrong with options in one line, without any value: an option may be a secret."""
     said = []
