@@ -37,6 +37,8 @@ class Url(NamedTuple):
             raise ValueError(
                 "this is no URL; write http://host:port/path, with / ? # @ in a password as %2F…"
             ) from None
+        if "://" not in text:
+            raise ValueError("this is no URL; write http://host:port/path")
         if parts.scheme not in _PORTS:
             raise ValueError(f"got the scheme {parts.scheme!r}; write http://host:port/path or https://…")
         if parts.fragment:
