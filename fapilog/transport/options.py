@@ -49,6 +49,9 @@ class Url(NamedTuple):
         username, password = (unquote(part) if part is not None else None for part in (parts.username, parts.password))
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], path, parts.query, username or None, password)
 
+    def __repr__(self) -> str:
+        return f"<Url of {self.origin}>"
+
     @property
     def authority(self) -> str:
         """Host and port, as the ``Host`` header has them."""

@@ -205,6 +205,22 @@ def test_an_early_refusal_of_a_large_body_is_heard() -> None:
         assert use(client_of(f"http://127.0.0.1:{port}/"), refuse).status == 413
 
 
+def test_a_connection_that_was_closed_while_it_rested_is_not_used_again(receiver: Receiver) -> None:
+    receiver.behave({"do": "close", "times": 1})
+
+    async def twice(client: Client) -> Answer:
+        await client.send("POST", [], LINE)
+        pool = client._pool
+        assert pool is not None
+        async with asyncio.timeout(5):
+            while any(not each.has_expired() for each in pool.connections):  # noqa: ASYNC110 - their close comes in its time
+                await asyncio.sleep(0.01)
+        return await client.send("POST", [], LINE)
+
+    assert use(client_of(receiver.url()), twice).status == 200
+    assert receiver.report()["connections"] == 2
+
+
 def test_after_a_failure_it_begins_afresh(receiver: Receiver) -> None:
     async def work(client: Client) -> Answer:
         await client.send("POST", [], LINE)

@@ -64,6 +64,11 @@ def test_user_and_password_are_unquoted() -> None:
     assert (url.username, url.password) == ("ann@home", "p@ss/word")
 
 
+def test_no_secret_shows_in_a_url() -> None:
+    url = Url.parse("http://ann:hunter2@h/hunter2?token=hunter2")
+    assert repr(url) == "<Url of http://h>"
+
+
 @given(st.text())
 def test_any_text_is_a_url_or_a_value_error(text: str) -> None:
     for each in (text, f"http://{text}", f"http://h/{text}"):

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import datetime
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -92,6 +93,21 @@ def test_any_certificate_will_do_only_if_that_is_asked_for_and_it_is_said(
     for nearly in ("no", 0, False):
         sink = make(endpoint="https://localhost/", insecure_skip_verify=nearly)
         assert sink._tls_context().verify_mode == ssl.CERT_REQUIRED
+
+
+def test_certificates_are_read_again_by_each_start_but_not_by_a_forked_child(ca_file: Path) -> None:
+    def opened() -> ssl.SSLContext | None:
+        sink = make(endpoint="https://h/", ca_file=ca_file)
+        sink.open()
+        context: ssl.SSLContext | None = sink._client._tls
+        return context
+
+    first, second = opened(), opened()
+    assert first is not second
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if opened() is second else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_a_server_may_ask_for_our_certificate(authority: trustme.CA, ca_file: Path, tmp_path: Path) -> None:
