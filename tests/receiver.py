@@ -30,10 +30,10 @@ class Receiver:
     the list is empty it accepts. `behave` says them, by name:
 
     ``accept``; ``close`` (accept, then close the connection without a word); ``status`` (``status``, ``headers``,
-    ``body``, ``keep``); ``limit`` (413 above ``bytes`` of records); ``reject`` (400 if a record holds ``marker``); ``silent`` (read all, never answer); ``late`` (answer after
-    ``seconds``); ``reset`` (read all, then reset the connection); ``drip`` (a byte of the answer each ``seconds``);
-    ``drip_body`` (the same, after the head); ``flood`` (200 and a body without end); ``garbage`` (no HTTP); ``deaf``
-    (connect and never read).
+    ``body``, ``keep``); ``limit`` (413 above ``bytes`` of records); ``reject`` (400 if a record holds ``marker``);
+    ``silent`` (read all, never answer); ``late`` (answer after ``seconds``); ``reset`` (read all, then reset the
+    connection); ``drip`` (a byte of the answer each ``seconds``); ``drip_body`` (the same, after the head); ``flood``
+    (200 and a body without end); ``garbage`` (no HTTP); ``deaf`` (connect and never read).
 
     ``keep`` says whether the records are remembered all the same: an answer that is lost does not undo them.
     """
