@@ -22,6 +22,7 @@ _PACKAGES: Final = (
     "pydantic-settings",
     "starlette",
     "httpcore",
+    "httpx",
     "duckdb",
     "fastapi",
     "uvicorn",
