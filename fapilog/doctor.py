@@ -23,6 +23,7 @@ _PACKAGES: Final = (
     "pydantic-settings",
     "starlette",
     "httpcore",
+    "httpx",
     "duckdb",
     "fastapi",
     "uvicorn",

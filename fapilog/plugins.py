@@ -9,12 +9,14 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import ConfigDict, SecretBytes, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
 from fapilog.errors import ConfigurationError, UnknownPluginError
 from fapilog.types import Processor, Sink
@@ -163,16 +165,20 @@ def build_processor(spec: Any) -> Processor:
     return processor
 
 
-def descriptions(cls: type) -> dict[str, str]:
-    """Return what each option of a sink's class is, as the docstring beneath it says, "" if none does.
+def options_of(cls: type) -> dict[str, FieldInfo]:
+    """Return what there is to know of each option of a sink's class, by name.
 
-    pydantic reads the docstrings of a class alone, so those of an inherited option are where the option is.
+    pydantic takes descriptions from the docstrings of a class alone; those of an inherited option are found here.
     """
-    found: dict[str, str] = {}
+    found: dict[str, FieldInfo] = {}
     for each in reversed(cls.__mro__):
         for name, option in vars(each).get("__pydantic_fields__", {}).items():
-            if not name.startswith("_"):
-                found[name] = option.description or found.get(name, "")
+            if name.startswith("_"):
+                continue
+            inherited = found.get(name)
+            found[name] = copy(option)
+            if option.description is None and inherited is not None:
+                found[name].description = inherited.description
     return found
 
 

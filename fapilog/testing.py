@@ -28,7 +28,7 @@ from fapilog.errors import (
     MisconfiguredError,
     RetryableError,
 )
-from fapilog.plugins import SinkSpec, build_sink, descriptions
+from fapilog.plugins import SinkSpec, build_sink, options_of
 from fapilog.runtime import Handle, configure_logging
 from fapilog.types import INFO, Batch, Record, Sink
 
@@ -156,8 +156,8 @@ class SinkContract:
             assert len(self.read_lines(tmp_path)) == 1
 
     def test_every_option_has_a_description(self, tmp_path: Path) -> None:
-        for name, description in descriptions(type(self.make_sink(tmp_path))).items():
-            assert description, f"option {name!r} has no docstring"
+        for name, option in options_of(type(self.make_sink(tmp_path))).items():
+            assert option.description, f"option {name!r} has no docstring"
 
     def test_an_unknown_option_is_refused_by_name(self, tmp_path: Path) -> None:
         cls = type(self.make_sink(tmp_path))

@@ -29,11 +29,11 @@ class Receiver:
     What it does with a request is a list of behaviours, each for a number of requests (``times``) or for good; when
     the list is empty it accepts. `behave` says them, by name:
 
-    ``accept``; ``status`` (``status``, ``headers``, ``body``, ``keep``); ``limit`` (413 above ``bytes`` of records);
-    ``reject`` (400 if a record holds ``marker``); ``silent`` (read all, never answer); ``late`` (answer after
-    ``seconds``); ``reset`` (read all, then reset the connection); ``drip`` (a byte of the answer each ``seconds``);
-    ``drip_body`` (the same, after the head); ``flood`` (200 and a body without end); ``garbage`` (no HTTP); ``deaf``
-    (connect and never read).
+    ``accept``; ``close`` (accept, then close the connection without a word); ``status`` (``status``, ``headers``,
+    ``body``, ``keep``); ``limit`` (413 above ``bytes`` of records); ``reject`` (400 if a record holds ``marker``);
+    ``silent`` (read all, never answer); ``late`` (answer after ``seconds``); ``reset`` (read all, then reset the
+    connection); ``drip`` (a byte of the answer each ``seconds``); ``drip_body`` (the same, after the head); ``flood``
+    (200 and a body without end); ``garbage`` (no HTTP); ``deaf`` (connect and never read).
 
     ``keep`` says whether the records are remembered all the same: an answer that is lost does not undo them.
     """
@@ -288,6 +288,8 @@ class _Server:
             return True
         writer.write(head.encode() + body)
         await writer.drain()
+        if does == "close":
+            return False
         while does in ("drip_body", "flood"):
             writer.write(b"x" if does == "drip_body" else b"x" * 65536)
             await writer.drain()

@@ -5,7 +5,6 @@ Without an answer: what fails before the body is sent is a `RetryableError`, wha
 """
 
 import asyncio
-import contextlib
 import importlib
 import os
 import ssl
@@ -35,6 +34,7 @@ class _Network(httpcore.AsyncNetworkBackend):
         self._timeout_seconds = timeout_seconds
         self._sockets = httpcore.AnyIOBackend()
         self._last: list[str] = []
+        self._stream: httpcore.AsyncNetworkStream | None = None
 
     async def connect_tcp(
         self,
@@ -47,15 +47,25 @@ class _Network(httpcore.AsyncNetworkBackend):
         """Connect to the first address that answers, beginning with the one that did last time."""
         addresses = await self._addresses(host, port)
         each = min(_ADDRESS_TIMEOUT_SECONDS, self._timeout_seconds / len(addresses))
-        for address in addresses[:-1]:
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                stream = await self._sockets.connect_tcp(address, port, each, local_address, socket_options)
-                self._last = [address]
-                return stream
         self._last = []
-        stream = await self._sockets.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-        self._last = addresses[-1:]
-        return stream
+        for address in addresses:
+            within = each if address != addresses[-1] else timeout
+            try:
+                self._stream = await self._sockets.connect_tcp(address, port, within, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if address == addresses[-1]:
+                    raise
+            else:
+                self._last = [address]
+                break
+        assert self._stream is not None  # noqa: S101 - or the last address has raised
+        return self._stream
+
+    async def close(self) -> None:
+        """Close the socket made last: httpcore forgets it if it is cancelled in a TLS handshake."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.aclose()
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:
@@ -209,6 +219,7 @@ class Client:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.aclose()
+            await self._network.close()
 
     def _failed(self, error: Exception, *, sent: bool) -> RetryableError:
         """Say what failed, in our own words: those of a library may quote what was sent."""
@@ -254,12 +265,21 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+_CUT: Final = (
+    ssl.SSLEOFError,
+    ssl.SSLSyscallError,
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLZeroReturnError,
+)
+
+
 def _handshake_refused(error: BaseException) -> str | None:
     """Say why TLS was refused, by them or by us; None if it was not, or only cut."""
     for each in _chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
             return each.verify_message
-        if isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        if isinstance(each, ssl.SSLError) and not isinstance(each, _CUT):
             return (each.reason or "handshake failed").lower().replace("_", " ")
     return None
 

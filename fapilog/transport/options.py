@@ -37,6 +37,8 @@ class Url(NamedTuple):
             raise ValueError(
                 "this is no URL; write http://host:port/path, with / ? # @ in a password as %2F…"
             ) from None
+        if "://" not in text:
+            raise ValueError("this is no URL; write http://host:port/path")
         if parts.scheme not in _PORTS:
             raise ValueError(f"got the scheme {parts.scheme!r}; write http://host:port/path or https://…")
         if parts.fragment:
@@ -46,6 +48,9 @@ class Url(NamedTuple):
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
         username, password = (unquote(part) if part is not None else None for part in (parts.username, parts.password))
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], path, parts.query, username or None, password)
+
+    def __repr__(self) -> str:
+        return f"<Url of {self.origin}>"
 
     @property
     def authority(self) -> str:

@@ -6,7 +6,7 @@ import re
 import ssl
 from dataclasses import field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
@@ -19,6 +19,8 @@ from fapilog.plugins import OPTIONS
 from fapilog.transport.answer import Answer
 from fapilog.transport.client import Client, Headers
 from fapilog.transport.options import Endpoint, HeaderSecret, HeaderValues, ProxyUrl, Url
+
+_contexts: Final[dict[tuple[object, ...], tuple[int, ssl.SSLContext]]] = {}
 
 
 @dataclass(config=OPTIONS, kw_only=True)
@@ -108,7 +110,7 @@ class NetworkSink:
         if self._client is not None:
             return
         url = Url.parse(self.endpoint)._replace(query=self.query.get_secret_value() if self.query else "")
-        tls = self._tls_context() if url.scheme == "https" else None
+        tls = self._inherited_or_new_context() if url.scheme == "https" else None
         if self.insecure_skip_verify:
             report(f"insecure_skip_verify is set: whoever answers as {url.origin} gets the records")
         self._client = Client(url, timeout_seconds=self.timeout_seconds, tls=tls, proxy=self._proxy_to(url))
@@ -150,6 +152,15 @@ class NetworkSink:
         header = any(name.lower() == "authorization" for name in self.headers)
         chosen = {"username": self.username, "token": self.token, "the header Authorization": header or None}
         return [name for name, value in chosen.items() if value is not None]
+
+    def _inherited_or_new_context(self) -> ssl.SSLContext:
+        """Read certificates, but in a forked child use those of the parent: its first log call must not wait long."""
+        key = (self.ca_file, self.client_cert, self.client_key, self.insecure_skip_verify, self.trust_env)
+        made_by, context = _contexts.get(key, (os.getpid(), None))
+        if context is None or made_by == os.getpid():
+            context = self._tls_context()
+            _contexts[key] = (os.getpid(), context)
+        return context
 
     def _tls_context(self) -> ssl.SSLContext:
         ca_file = self.ca_file or (os.environ.get("SSL_CERT_FILE") if self.trust_env else None)
