@@ -19,7 +19,7 @@ from fapilog.diagnostics import DropReason, report
 from fapilog.encoding import text
 from fapilog.errors import RetryableError, SinkClosedError
 from fapilog.pipeline.ledger import SinkState, SinkStats
-from fapilog.pipeline.queue import Item, Queue
+from fapilog.pipeline.queue import NEVER, Item, Queue
 from fapilog.plugins import OPTIONS
 from fapilog.settings import Level
 from fapilog.types import LEVELS, TRACE, WARNING, Batch, Sink
@@ -114,11 +114,11 @@ class Delivery:
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
 
     @property
-    def full(self) -> bool:
-        """Whether the inbox has no room, while the sink is still making progress."""
-        return self.state != "closed" and (
-            self._inbox_bytes >= self._queue.max_bytes or len(self._inbox) >= self._queue.max_records
-        )
+    def room(self) -> tuple[int, int]:
+        """How many records and bytes the inbox has room for: an empty one for all that the queue can hold."""
+        if self.state == "closed" or not self._inbox:
+            return NEVER, NEVER
+        return self._queue.max_records - len(self._inbox), self._queue.max_bytes - self._inbox_bytes
 
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
@@ -296,7 +296,7 @@ class Delivery:
         records = self._queue.max_records - len(self._inbox)
         room = self._queue.max_bytes - self._inbox_bytes
         size = sum([len(item[2]) for item in wanted])
-        if size <= room and len(wanted) <= records:
+        if (size <= room and len(wanted) <= records) or not self._inbox:
             return wanted, size
         report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         if self._queue.overflow == "drop_oldest":

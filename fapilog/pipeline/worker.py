@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Final
 
 from fapilog.diagnostics import report
@@ -96,10 +97,11 @@ class Worker:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
 
-    def _pending(self) -> dict[str, int]:
+    def _pending(self, since: int | None = None) -> dict[str, int]:
+        """Return what is on its way to each sink; of the first *since* accepted records, if that is given."""
         with self.queue.lock:
-            waiting = len(self.queue.items)
-            return {delivery.name: waiting + delivery.pending() for delivery in self.deliveries}
+            waiting = len(self.queue.items) - (0 if since is None else self.queue.accepted - since)
+            return {delivery.name: max(0, waiting + delivery.pending()) for delivery in self.deliveries}
 
     def _usable(self) -> bool:
         """Whether there is a loop to ask; starts it if records wait for one."""
@@ -188,47 +190,59 @@ class Worker:
                     await wait_for_event(self._event, self._linger_seconds)
                     self._event.clear()
             self.queue.wake_at = NEVER
-            await self._wait_for_inboxes()
-            self._fan_out()
+            await self._hand_out()
 
-    async def _wait_for_inboxes(self) -> None:
-        """Hold the queue back while a sink catches up, where the policy lets a log call wait; not for a stuck sink."""
-        if self.queue.overflow not in ("auto", "block"):
-            return
+    async def _hand_out(self) -> None:
+        """Hand out as much of what waits as every inbox has room for.
+
+        Where the policy lets a log call wait, the rest stays in the queue, so that the log calls do wait. But not for a
+        stuck sink: when there was no room at all for as long as a log call waits, each inbox keeps what it can.
+        """
         until = time.monotonic() + self._block_timeout_seconds
-        while (  # noqa: ASYNC110 - several inboxes, each with progress of its own
-            any(delivery.full for delivery in self.deliveries) and time.monotonic() < until and not self._hurried
-        ):
+        while self.queue.items and self.queue.overflow in ("auto", "block"):
+            rooms = [delivery.room for delivery in self.deliveries] or [(NEVER, NEVER)]
+            if self._fan_out(min(room[0] for room in rooms), min(room[1] for room in rooms)):
+                return
+            if time.monotonic() >= until:
+                break
             await asyncio.sleep(0.005)
+        self._fan_out()
 
-    def _fan_out(self) -> None:
-        items, _ = self.queue.take()
+    def _fan_out(self, max_records: int = NEVER, max_bytes: int = NEVER) -> bool:
+        items, _ = self.queue.take(max_records, max_bytes)
         if items:
             for delivery in self.deliveries:
                 delivery.accept(items)
+        return bool(items)
 
     async def _flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+        deadline = time.monotonic() + timeout_seconds
+        last = self.queue.accepted
         self._hurried += 1
         try:
-            self._fan_out()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    while self.queue.taken < last and self.queue.items:
+                        await self._hand_out()
             targets = [asyncio.ensure_future(_settle(delivery, durable=durable)) for delivery in self.deliveries]
             if targets:
-                _, late = await asyncio.wait(targets, timeout=timeout_seconds)
+                _, late = await asyncio.wait(targets, timeout=max(0.0, deadline - time.monotonic()))
                 for task in late:
                     task.cancel()
         finally:
             self._hurried -= 1
-        return FlushResult({delivery.name: delivery.pending() for delivery in self.deliveries})
+        return FlushResult(self._pending(since=last))
 
     async def _close(self, timeout_seconds: float) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
         await self._flush(timeout_seconds)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
         await self._flush(max(0.05, deadline - time.monotonic()))
+        self._fan_out()  # what no inbox had room for until now
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        result = FlushResult({delivery.name: delivery.pending() for delivery in self.deliveries})
+        result = FlushResult(self._pending())
         ends = [asyncio.ensure_future(delivery.end()) for delivery in self.deliveries]
         if ends:
             await asyncio.wait(ends, timeout=_GRACE_SECONDS)
