@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from fapilog.pipeline.delivery import DeliveryOptions
+from fapilog.pipeline.options import DeliveryOptions
 from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
 from fapilog.settings import PREFIX, LoggingSettings

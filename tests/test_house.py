@@ -12,7 +12,7 @@ import pytest
 
 import fapilog
 from fapilog import errors
-from fapilog.pipeline.delivery import DeliveryOptions
+from fapilog.pipeline.options import DeliveryOptions
 from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.settings import LoggingSettings
 

@@ -21,7 +21,7 @@ from fapilog.files.deadletters import DeadLetters
 from fapilog.pipeline.inbox import Inbox
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
 from fapilog.pipeline.options import DeliveryOptions
-from fapilog.pipeline.queue import Item, Queue
+from fapilog.pipeline.queue import NEVER, Item, Queue
 from fapilog.pipeline.sender import Outcome, Sender
 from fapilog.pipeline.spool import Spool, SpoolStats
 from fapilog.pipeline.threads import SinkThread, said
@@ -127,9 +127,14 @@ class Delivery:
         return "closed" if self._closed else self._sender.state
 
     @property
-    def full(self) -> bool:
-        """Whether the inbox has no room, while the sink is still making progress."""
-        return self.state == "up" and self._spool is None and self._inbox.full
+    def room(self) -> tuple[int, int]:
+        """How many records and bytes log calls may send on, so that they wait for a sink that works but is slow.
+
+        An empty inbox takes all that the queue can hold. A sink that is stuck, down or spooling holds up nobody.
+        """
+        if self.state != "up" or self._spool is not None or not self._inbox:
+            return NEVER, NEVER
+        return self._inbox.max_records - len(self._inbox), self._inbox.max_bytes - self._inbox.bytes
 
     @property
     def has_room(self) -> bool:

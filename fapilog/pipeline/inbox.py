@@ -27,10 +27,13 @@ class Inbox:
         return self.bytes >= self.max_bytes or len(self.items) >= self.max_records
 
     def fit(self, wanted: list[Item]) -> tuple[list[Item], int]:
-        """Choose from *wanted*, oldest first, what there is room for, and how many of the oldest must go first."""
+        """Choose from *wanted*, oldest first, what there is room for, and how many of the oldest must go first.
+
+        An empty inbox takes all: it is never more than the queue could hold.
+        """
         size = sum([len(item[2]) for item in wanted])
         records, room = self.max_records - len(self.items), self.max_bytes - self.bytes
-        if size <= room and len(wanted) <= records:
+        if (size <= room and len(wanted) <= records) or not self.items:
             return wanted, 0
         evicted = 0
         if self._oldest_go:

@@ -127,14 +127,21 @@ class Queue:
         with self.lock:
             return not (self._admit(level, 0) or (self.closed and self.heir is not None))
 
-    def take(self) -> tuple[list[Item], int]:
-        """Remove and return everything that waits, oldest first, and its size in bytes."""
+    def take(self, max_records: int = NEVER, max_bytes: int = NEVER) -> tuple[list[Item], int]:
+        """Remove and return what waits, oldest first, as far as these bounds allow, and its size in bytes."""
         fresh: deque[Item] = deque()
         with self.lock:
-            # No call between reading and writing back: a finaliser that logs would run in it.
-            taken, size = self.items, self.bytes
-            self.items, self.bytes = fresh, 0
-            self.pressed = self.closed
+            if len(self.items) <= max_records and self.bytes <= max_bytes:
+                # No call between reading and writing back: a finaliser that logs would run in it.
+                taken, size = self.items, self.bytes
+                self.items, self.bytes = fresh, 0
+            else:
+                taken, size = fresh, 0
+                while len(taken) < max_records and size + len(self.items[0][2]) <= max_bytes:
+                    size += len(self.items[0][2])
+                    taken.append(self.items.popleft())
+                self.bytes -= size
+            self.pressed = self.closed or self._is_pressed()
             count = len(taken)
             self.taken += count
             if self._waiting:
@@ -150,6 +157,9 @@ class Queue:
         with self.lock:
             self.closed = self.pressed = True
             self._room.notify_all()
+
+    def _is_pressed(self) -> bool:
+        return self.bytes >= self._pressure_bytes or len(self.items) >= self._pressure_records
 
     def _fill(self, size: int) -> float:
         return max((self.bytes + size) / self.max_bytes, (len(self.items) + 1) / self.max_records)

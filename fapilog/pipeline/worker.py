@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Final
 
 from fapilog.context import OURSELVES, current_request
@@ -99,21 +100,21 @@ class Worker:
     def flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
         """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long."""
         if not self._usable():
-            return FlushResult(self._pending())
+            return self._result()
         try:
             return self._submit(timeout_seconds, durable=durable).result(timeout_seconds + _GRACE_SECONDS)
         except FutureTimeoutError:
-            return FlushResult(self._pending())
+            return self._result()
 
     async def aflush(self, timeout_seconds: float) -> FlushResult:
         """Do what `flush` does without blocking the running event loop."""
         if not self._usable():
-            return FlushResult(self._pending())
+            return self._result()
         try:
             async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
                 return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
         except TimeoutError:
-            return FlushResult(self._pending())
+            return self._result()
 
     def close(self, timeout_seconds: float) -> FlushResult:
         """Deliver what can be delivered in that time, count the rest as lost, close every sink and end the thread."""
@@ -124,14 +125,14 @@ class Worker:
             self.queue.close()
             if self._thread is None:
                 self._close_unstarted()
-            return FlushResult(self._pending())
+            return self._result()
         self._ended = True
         closing = asyncio.run_coroutine_threadsafe(self._close(timeout_seconds), self._loop)
         try:
             result = closing.result(timeout_seconds + 2 * _GRACE_SECONDS)
         except FutureTimeoutError:
             report("the worker did not end in time; a sink is stuck")
-            return FlushResult(self._pending())
+            return self._result()
         assert self._thread is not None  # noqa: S101 - _usable saw it
         self._thread.join(_GRACE_SECONDS)
         return result
@@ -144,11 +145,6 @@ class Worker:
         """Wait until the thread has ended, if somebody else is closing it."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
-
-    def _pending(self) -> dict[str, int]:
-        with self.queue.lock:
-            waiting = len(self.queue.items)
-            return {delivery.name: waiting + delivery.waiting for delivery in self.deliveries}
 
     def _usable(self) -> bool:
         """Whether there is a loop to ask; starts it if records wait for one."""
@@ -240,37 +236,46 @@ class Worker:
                     await wait_for_event(self._event, self._linger_seconds)
                     self._event.clear()
             self.queue.wake_at = NEVER
-            await self._wait_for_inboxes()
-            self._fan_out()
+            await self._hand_out()
 
-    async def _wait_for_inboxes(self) -> None:
-        """Hold the queue back while a sink catches up, where the policy lets a log call wait; not for a stuck sink."""
-        if self.queue.overflow not in ("auto", "block"):
-            return
+    async def _hand_out(self) -> None:
+        """Hand out as much of what waits as every inbox has room for.
+
+        Where the policy lets a log call wait, the rest stays in the queue, so that the log calls do wait. But not for a
+        stuck sink: when there was no room at all for as long as a log call waits, each inbox keeps what it can.
+        """
         until = time.monotonic() + self._block_timeout_seconds
-        while (  # noqa: ASYNC110 - several inboxes, each with progress of its own
-            any(delivery.full for delivery in self.deliveries) and time.monotonic() < until and not self._hurried
-        ):
+        while self.queue.items and self.queue.overflow in ("auto", "block"):
+            rooms = [delivery.room for delivery in self.deliveries] or [(NEVER, NEVER)]
+            if self._fan_out(min(room[0] for room in rooms), min(room[1] for room in rooms)):
+                return
+            if time.monotonic() >= until:
+                break
             await asyncio.sleep(0.005)
+        self._fan_out()
 
     async def _resume(self) -> None:
         """Go on after a fault, at once the first times and then at a walking pace."""
         await asyncio.sleep(0 if self.restarts < _QUICK_RESTARTS else 1.0)
         await self._pump()
 
-    def _fan_out(self) -> None:
-        """Give every delivery what the queue holds. Cut short by a fault, it owes the rest and pays that first."""
+    def _fan_out(self, max_records: int = NEVER, max_bytes: int = NEVER) -> bool:
+        """Give every delivery what the queue holds, within bounds; return whether that was anything.
+
+        Cut short by a fault of ours, it owes the rest and pays that first.
+        """
         for delivery in self._owed[:]:
             delivery.accept(self._taken)
             self._owed.remove(delivery)
         hit("worker.take")
-        self._taken, _ = self.queue.take()
+        self._taken, _ = self.queue.take(max_records, max_bytes)
         if self._taken:
             self._owed = list(self.deliveries)
             for delivery in self.deliveries:
                 delivery.accept(self._taken)
                 self._owed.remove(delivery)
         self._tell_drops()
+        return bool(self._taken)
 
     def _tell_drops(self) -> None:
         if self._announce is None or threading.current_thread() is not self._thread:
@@ -301,22 +306,29 @@ class Worker:
         barrier.set_result(True)
 
     async def _flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+        deadline = time.monotonic() + timeout_seconds
+        last = self.queue.accepted
         self._hurried += 1
         try:
-            self._fan_out()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    while self.queue.taken < last and self.queue.items:
+                        await self._hand_out()
             targets = [asyncio.ensure_future(_settle(delivery, durable=durable)) for delivery in self.deliveries]
             if targets:
-                _, late = await asyncio.wait(targets, timeout=timeout_seconds)
+                _, late = await asyncio.wait(targets, timeout=max(0.0, deadline - time.monotonic()))
                 for task in late:
                     task.cancel()
         finally:
             self._hurried -= 1
-        return self._result()
+        return self._result(since=last)
 
-    def _result(self) -> FlushResult:
+    def _result(self, since: int | None = None) -> FlushResult:
+        """Say what is in memory alone; of the first *since* accepted records, if that is given."""
         with self.queue.lock:
+            waiting = len(self.queue.items) - (0 if since is None else self.queue.accepted - since)
             return FlushResult(
-                pending={delivery.name: delivery.waiting for delivery in self.deliveries},
+                pending={delivery.name: max(0, waiting + delivery.waiting) for delivery in self.deliveries},
                 spooled={delivery.name: delivery.spooled for delivery in self.deliveries if delivery.spooled},
             )
 
@@ -325,6 +337,7 @@ class Worker:
         await self._flush(timeout_seconds)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
         await self._flush(max(0.05, deadline - time.monotonic()))
+        self._fan_out()  # what no inbox had room for until now
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from fapilog.errors import RetryableError, SinkClosedError
-from fapilog.pipeline.delivery import Delivery, DeliveryOptions
+from fapilog.pipeline.delivery import Delivery
 from fapilog.pipeline.ledger import SinkStats
+from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Overflow, Queue, Sequence
 from fapilog.pipeline.worker import Worker
 from fapilog.testing import CollectingSink
