@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from fapilog.encoding import LIMITS, MAX_LINE_BYTES
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
@@ -60,6 +61,15 @@ def columns() -> str:
     """Describe the columns of the view `logs`."""
     rows = [(f"`{column.name}`", column.type, f"{column.description}.") for column in COLUMNS]
     return _table(("column", "type", ""), [*rows, ("`fields`", "JSON", "Every other field of the record.")])
+
+
+def limits() -> str:
+    """Say how much of a value and of a line is kept."""
+    return (
+        f"Of a text {LIMITS.string:,} characters are kept, of a container {LIMITS.items:,} items or {LIMITS.keys:,} "
+        f"keys, of what is nested {LIMITS.depth} levels. A line that is still longer than {MAX_LINE_BYTES:,} bytes is "
+        "made again with tighter limits."
+    )
 
 
 def reserved_fields() -> str:
@@ -135,6 +145,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 GENERATORS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "delivery-options": delivery_options,
+    "limits": limits,
     "redacted-fields": redacted_fields,
     "reserved-fields": reserved_fields,
     "settings": settings,
