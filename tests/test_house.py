@@ -47,6 +47,9 @@ LONG: dict[str, str] = {
     "cli.py": "the commands, and how rows are shown",
     "testing.py": "all that the tests of others need, in one import",
     "pipeline/delivery.py": "everything that happens to a record before one sink",
+    "pipeline/worker.py": "one thread: how it starts, what it does, how it ends",
+    "pipeline/spool.py": "one queue on disk: its bounds, its replay, its adoption and its account",
+    "files/journal.py": "one directory of segments, written, read, mended and released under one lock",
 }
 """Modules of more than 400 lines, and why each is one thing."""
 

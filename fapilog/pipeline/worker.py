@@ -6,6 +6,7 @@ first record of a process, so a process that forks before it logs has no thread 
 
 import asyncio
 import contextvars
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ URGENT_BYTES: Final = 256 * 1024
 
 _GRACE_SECONDS: Final = 0.5
 _QUICK_RESTARTS: Final = 5
+_TELL_SECONDS: Final = 1.0
 
 
 class Worker:
@@ -58,6 +60,8 @@ class Worker:
         self._hurried = 0
         self._taken: list[Item] = []
         self._owed: list[Delivery] = []
+        self._told_at = -math.inf
+        self._telling = False
         self._barrier: Future[bool] | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
@@ -277,14 +281,29 @@ class Worker:
         self._tell_drops()
         return bool(self._taken)
 
-    def _tell_drops(self) -> None:
-        if self._announce is None or threading.current_thread() is not self._thread:
+    def _tell_drops(self, *, now: bool = False) -> None:
+        """Have what was dropped told in a record once there is room again; once a second, unless it is *now*."""
+        if self._announce is None:
             return
+        losses: list[tuple[str | None, DropSummary]] = []
         if self.queue.summary.counts and not self.queue.pressed:
-            self._announce(None, self.queue.summary)
-        for delivery in self.deliveries:
-            if delivery.summary.counts and delivery.has_room:
-                self._announce(delivery.name, delivery.summary)
+            losses.append((None, self.queue.summary))
+        losses += [(each.name, each.summary) for each in self.deliveries if each.summary.counts and each.has_room]
+        if not losses:
+            return
+        left = self._told_at + _TELL_SECONDS - time.monotonic()
+        if left > 0 and not now:
+            if not self._telling:
+                self._telling = True
+                self._loop.call_later(left, self._tell_later)
+            return
+        self._told_at = time.monotonic()
+        for name, summary in losses:
+            self._announce(name, summary)
+
+    def _tell_later(self) -> None:
+        self._telling = False
+        self._tell_drops()
 
     def _begin_barrier(self) -> None:
         with self.queue.lock:
@@ -335,6 +354,7 @@ class Worker:
     async def _close(self, timeout_seconds: float) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
         await self._flush(timeout_seconds)
+        self._tell_drops(now=True)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
         await self._flush(max(0.05, deadline - time.monotonic()))
         self._fan_out()  # what no inbox had room for until now
