@@ -21,6 +21,11 @@ DropReason: TypeAlias = Literal[
     "sink_closed",
     "retries_exhausted",
     "shutdown_timeout",
+    "spool_full",
+    "spool_enospc",
+    "spool_corrupt",
+    "spool_vanished",
+    "too_old",
     "encoding_failed",
     "closed",
 ]
