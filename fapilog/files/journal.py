@@ -462,31 +462,26 @@ def _header(data: bytes, owner: bytes) -> int | None:
 
 def _end_of_last(fd: int, first: int, size: int) -> int:
     """Return the number after the last record that was begun in a segment of which only the beginning is known."""
+    tail = max(0, size - _TAIL_BYTES)
     limit = first + size // _LEAST_LINE_BYTES  # more than that do not fit, whatever a line says
-    start = max(0, size - _TAIL_BYTES)
-    tail = (line for _, line in scan(fd, start))
-    next(tail, None)  # the header, or the rest of a line
-    end = _end_of(tail, first, limit)
-    if end is None and start:
-        lines = (line for _, line in scan(fd))
-        next(lines, None)
-        end = _end_of(lines, first, limit)
+    end = _end_of_lines(fd, tail, first, limit)
     if end is None:
-        lines = (line for _, line in scan(fd))
-        next(lines, None)
-        end = first + sum(1 for _ in lines)
-    return end
+        end = _end_of_lines(fd, 0, first, limit)
+    return first if end is None else end
 
 
-def _end_of(lines: Iterable[bytes], first: int, limit: int) -> int | None:
-    end, bad = None, 0
-    for line in lines:
+def _end_of_lines(fd: int, start: int, first: int, limit: int) -> int | None:
+    """Return the same from *start* on: bad lines after the last good one count; None if no line there is good."""
+    end, bad, found = first, 0, not start
+    for place, line in scan(fd, start):
         record = record_of(line)
-        if record is None or not first <= record.number < limit:
+        if record is not None and first <= record.number < limit:
+            found = True
+            if record.number >= end:
+                end, bad = record.number + 1, 0
+        elif place > start:  # what comes first is the header, or the rest of a line
             bad += 1
-        elif end is None or record.number >= end:
-            end, bad = record.number + 1, 0
-    return None if end is None else end + bad
+    return end + bad if found else None
 
 
 def _records(segment: Segment, number: int) -> Iterator[tuple[Segment, int, Numbered]]:

@@ -183,7 +183,7 @@ class Spool:
             ValueError: A line is not exactly one line.
         """
         self._check()
-        if any(line.find(b"\n") != len(line) - 1 for _, _, line in records):
+        if any(not line or line.find(b"\n") != len(line) - 1 for _, _, line in records):
             raise ValueError("a record is one line that ends in its only line feed")
         kept = self._fitting(records)
         if kept:
