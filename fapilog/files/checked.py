@@ -61,10 +61,13 @@ def scan(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """Read line by line from *offset*: where each line begins, and the line without its line feed.
 
     A part without a line feed at the end of the file is given as a line too, and so is the beginning of a line that is
-    too long. What the disk cannot read ends the file.
+    too long.
+
+    Raises:
+        OSError: The disk cannot read it.
     """
     rest, place, too_long = b"", offset, False
-    while chunk := _read(fd, place + len(rest)):
+    while chunk := os.pread(fd, _CHUNK_BYTES, place + len(rest)):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if not too_long:
@@ -78,10 +81,3 @@ def scan(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
             rest, too_long = b"", True
     if rest and not too_long:
         yield place, rest
-
-
-def _read(fd: int, offset: int) -> bytes:
-    try:
-        return os.pread(fd, _CHUNK_BYTES, offset)
-    except OSError:
-        return b""

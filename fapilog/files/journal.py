@@ -37,6 +37,7 @@ _VERSION: Final = b"1"
 _NAME: Final = re.compile(r"(\d{1,9})-(\d{1,18})\.log", re.ASCII)
 _HEADER_BYTES: Final = 4096
 _TAIL_BYTES: Final = 256 * 1024
+_USUAL_BYTES: Final = 16 * 1024 * 1024
 _LEAST_LINE_BYTES: Final = OVERHEAD_BYTES + len("1 5 0 ")
 
 
@@ -162,8 +163,8 @@ class Journal:
             self._begin(self.end, timestamp_ns)
         segment = self.segments[-1]
         try:
-            hit("seg.append")
-            _write(self._fd, block)
+            if not hit("seg.append"):
+                _write(self._fd, block)
             hit("seg.append")
         except BaseException:
             self._take_back(segment)
@@ -463,7 +464,7 @@ def _header(data: bytes, owner: bytes) -> int | None:
 def _end_of_last(fd: int, first: int, size: int) -> int:
     """Return the number after the last record that was begun in a segment of which only the beginning is known."""
     tail = max(0, size - _TAIL_BYTES)
-    limit = first + size // _LEAST_LINE_BYTES  # more than that do not fit, whatever a line says
+    limit = first + max(size, _USUAL_BYTES) // _LEAST_LINE_BYTES  # more do not fit, whatever a line says
     end = _end_of_lines(fd, tail, first, limit)
     if end is None:
         end = _end_of_lines(fd, 0, first, limit)
@@ -499,6 +500,9 @@ def _records(segment: Segment, number: int) -> Iterator[tuple[Segment, int, Numb
             if number == segment.end:
                 return
         yield from _sorted_records(fd, segment, number)
+    except OSError as error:
+        if error.errno != errno.EIO:  # where the disk is broken, the rest is as lost as if it were not there
+            raise
     finally:
         os.close(fd)
 

@@ -38,8 +38,8 @@ def records(first: int, last: int, *, size: int = 0) -> list[Record]:
 
 
 def spool(directory: Path, **options: Any) -> Spool:
-    options = {"sink": "loki", "destination": "http://loki:3100 tenant", "clock": lambda: BASE_NS / 1e9} | options
-    return Spool(directory, **options)
+    defaults: dict[str, Any] = {"sink": "loki", "destination": "http://loki:3100 tenant"}
+    return Spool(directory, **defaults | {"clock": lambda: BASE_NS / 1e9} | options)
 
 
 def left_by_a_dead_process(directory: Path, given: Sequence[Record], **options: Any) -> Path:
@@ -507,7 +507,7 @@ def test_segments_that_are_too_old_go_without_being_read(tmp_path: Path) -> None
 
 def test_what_is_not_synced_is_bounded_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(fd))
+    monkeypatch.setattr(os, "fdatasync", synced.append)
     queue = spool(tmp_path, sync_bytes=1_000)
     for number in range(1, 101):
         queue.append([record(number, size=100)])
