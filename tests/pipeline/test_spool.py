@@ -593,6 +593,21 @@ def test_a_number_that_cannot_be_is_not_believed(tmp_path: Path) -> None:
     assert damaged(tmp_path, lambda lines: [*lines, checked(b"99999999999 20 1 {}")]) == ([1, 2, 3, 4, 5, 6], 1)
 
 
+def test_the_newest_record_is_found_before_a_long_damage(tmp_path: Path) -> None:
+    for damage in (b"x" * 2_000_000 + b"\n", b"\n" * 300_000):
+        found, lost = damaged(tmp_path, lambda lines: [*lines, damage, lines[1]])  # noqa: B023
+        assert found == [1, 2, 3, 4, 5, 6]
+        assert lost == damage.count(b"\n")
+
+
+def test_a_long_segment_is_adopted_by_its_tail(tmp_path: Path) -> None:
+    left_by_a_dead_process(tmp_path, records(1, 1_500, size=1_000))
+    queue = spool(tmp_path)
+    assert queue.adopt() == 1_500
+    assert len(drain(queue)) == 1_500
+    queue.close()
+
+
 def test_a_spool_of_which_no_header_is_left_is_left_alone(tmp_path: Path, complaints: list[str]) -> None:
     path = left_by_a_dead_process(tmp_path, records(1, 3))
     segments(path)[0].write_bytes(segments(path)[0].read_bytes()[1:])
@@ -809,6 +824,29 @@ def test_a_segment_that_cannot_be_deleted_is_not_read_again(tmp_path: Path, disk
     disk.failing.clear()
     assert drain(queue) == records(4, 4)
     assert segments(tmp_path) == []
+    queue.close()
+
+
+def test_a_segment_goes_only_after_the_position_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = spool(tmp_path)
+    queue.append(records(1, 3))
+    queue.sync()
+    queue.read(3, 10**6)
+    calls: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        function = getattr(os, name)
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            calls.append(name)
+            return function(*args, **keywords)
+
+        return call
+
+    for name in ("pwrite", "fdatasync", "unlink", "fsync"):
+        monkeypatch.setattr(os, name, noted(name))
+    queue.acknowledge(3)
+    assert calls == ["pwrite", "fdatasync", "unlink", "fsync"]
     queue.close()
 
 
