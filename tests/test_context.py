@@ -40,10 +40,16 @@ def test_bound_fields_are_on_every_record_from_there_on() -> None:
 
 
 def test_a_bound_field_ends_with_its_block_even_by_an_exception() -> None:
-    with pytest.raises(ValueError, match="left"), bound_context(user="ann"):
-        assert current_fields.get() == {"user": "ann"}
-        raise ValueError("left")
-    assert current_fields.get() == {}
+    seen: list[object] = []
+
+    def leave() -> None:
+        with bound_context(user="ann"):
+            seen.append(current_fields.get())
+            raise ValueError("left")
+
+    with pytest.raises(ValueError, match="left"):
+        leave()
+    assert [*seen, current_fields.get()] == [{"user": "ann"}, {}]
 
 
 def test_a_token_undoes_one_binding() -> None:
