@@ -251,7 +251,7 @@ def test_a_value_whose_str_returns_something_else_is_marked() -> None:
         __qualname__ = "Wrong"
 
         def __str__(self) -> str:
-            return 5  # type: ignore[return-value]
+            return 5  # type: ignore[return-value]  # noqa: PLE0307 - that is the point
 
     assert plain(Wrong()) == "<unprintable Wrong: TypeError>"
 
