@@ -1,9 +1,12 @@
 import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fapilog.diagnostics import QUIET_SECONDS, Reporter, surface_bugs
+from tests.programs import command, environment
 
 
 class Clock:
@@ -88,3 +91,20 @@ def test_bugs_of_ours_surface_under_pytest_alone(monkeypatch: pytest.MonkeyPatch
     assert surface_bugs()
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     assert not surface_bugs()
+
+
+def test_without_a_standard_error_nothing_is_written_into_the_file_that_has_its_number(tmp_path: Path) -> None:
+    program = """
+        import sys
+        data = open(sys.argv[1], "wb")
+        assert data.fileno() == 2
+        from fapilog.diagnostics import report
+        report("anybody?")
+    """
+    subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command(program, tmp_path / "data")],
+        env=environment(),
+        check=True,
+        timeout=60,
+    )
+    assert (tmp_path / "data").read_bytes() == b""
