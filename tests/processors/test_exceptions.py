@@ -1,5 +1,5 @@
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,9 +13,13 @@ class Unspeakable(Exception):  # noqa: N818 - it is what it is
         raise SystemExit
 
 
+def fail(error: BaseException, cause: BaseException | None = None) -> NoReturn:
+    raise error from cause
+
+
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
     try:
-        raise error from cause
+        fail(error, cause)
     except BaseException as caught:  # noqa: BLE001 - any is meant
         return caught
 
@@ -89,11 +93,11 @@ def test_what_stands_for_no_exception_is_none_outside_a_handler(exc_info: Any) -
 @pytest.mark.parametrize("exc_info", [True, 1, "text"])
 def test_anything_true_stands_for_the_exception_being_handled(exc_info: Any) -> None:
     try:
-        raise ValueError
+        fail(ValueError())
     except ValueError as error:
-        assert find(exc_info) is error
-        assert find(sys.exc_info()) is error
-        assert find(None) is None
+        found = find(exc_info), find(sys.exc_info()), find(None)
+        expected = error, error, None
+    assert found == expected
 
 
 def test_an_exception_stands_for_itself() -> None:
@@ -105,7 +109,7 @@ def test_an_exception_stands_for_itself() -> None:
 def test_the_record_of_an_exception_has_it_as_an_object_and_no_exc_info() -> None:
     with capture() as captured:
         try:
-            raise ValueError("wrong")
+            fail(ValueError("wrong"))
         except ValueError:
             log.exception("one")
             log.error("two", exc_info=True)
