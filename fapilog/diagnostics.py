@@ -71,6 +71,8 @@ class Reporter:
 
     def write_line(self, line: bytes) -> None:
         """Write a finished line, such as a record that has nowhere else to go."""
+        if self._fd == 2 and sys.__stderr__ is None:  # its number was given to a file of somebody's
+            return
         try:
             os.write(self._fd, line)
         except OSError:  # stderr is closed or full: there is nobody left to tell
