@@ -5,12 +5,13 @@
 """
 
 from fapilog.alerts import Alert
-from fapilog.context import bind_context, bind_request, bound_context, get_trace_id, unbind_context
+from fapilog.context import bind_context, bind_request, bound_context, unbind_context
 from fapilog.decorators import log_execution, timed_operation
 from fapilog.logger import BoundLogger, get_logger, log
 from fapilog.middleware import LoggingMiddleware
 from fapilog.runtime import Handle, configure_logging
 from fapilog.settings import LoggingSettings
+from fapilog.trace import get_trace_id
 
 __all__ = [
     "Alert",

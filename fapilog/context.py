@@ -18,23 +18,32 @@ NOTHING: Final[Mapping[str, Any]] = {}  # a plain dict: unpacking a MappingProxy
 class RequestContext:
     """One request, from the first byte in to the last byte out and its background tasks."""
 
-    __slots__ = ("bound", "encoded", "ids")
+    __slots__ = ("bound", "encoded", "ids", "tracestate", "within")
 
     ids: Mapping[str, str]
-    """`trace_id`, `span_id`, `request_id` and, if the caller sent one, `parent_span_id`. Ours, so well formed."""
+    """`trace_id`, `span_id`, `trace_flags`, `request_id` and, if the caller sent one, `parent_span_id`. Ours, so well
+    formed."""
 
     encoded: bytes
     """The ids as they continue a JSON object: ``,"trace_id":"…"``."""
 
+    within: "tuple[object, RequestContext | None] | None"
+    """The last OpenTelemetry span seen in this request, and what the request looks like in it; None for as it is."""
+
     bound: dict[str, Any]
     """What `bind_request` added, from any thread: `dict.update` with string keys is one step."""
 
-    def __init__(self, ids: Mapping[str, str], encoded: bytes | None = None) -> None:
+    tracestate: str
+    """What the tracing systems of our callers want to be passed on, as a header; empty if there is nothing."""
+
+    def __init__(self, ids: Mapping[str, str], encoded: bytes | None = None, tracestate: str = "") -> None:
         """Begin a request with these ids; *encoded*, if it is known already, saves encoding them."""
         self.ids = ids
         if encoded is None:
             encoded = b"," + orjson.dumps(ids)[1:-1] if ids else b""
         self.encoded = encoded
+        self.tracestate = tracestate
+        self.within = None
         self.bound = {}
 
 
@@ -83,12 +92,6 @@ def bind_request(**fields: Any) -> None:
         bind_context(**fields)
     else:
         request.bound.update(fields)
-
-
-def get_trace_id() -> str | None:
-    """Return the trace id of the current request, 32 hex digits, or None outside a request."""
-    request = current_request.get()
-    return None if request is None else request.ids.get("trace_id")
 
 
 def remember_request(error: BaseException, request: RequestContext) -> None:

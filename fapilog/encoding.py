@@ -59,7 +59,10 @@ _VALUE_COST: Final = 128
 LIMITS: Final = Limits()
 _TIGHT: Final = Limits(string=1_024, depth=4, keys=64, items=32)
 
-_HEAD: Final = ("timestamp", "level", "event", "logger", "trace_id", "span_id", "parent_span_id", "request_id")
+_HEAD: Final = (
+    *("timestamp", "level", "event", "logger"),
+    *("trace_id", "span_id", "parent_span_id", "trace_flags", "request_id"),
+)
 """What is left of an event that nothing else makes short enough."""
 
 _AS_TEXT: Final = (

@@ -26,7 +26,7 @@ _RESET: Final = "\x1b[0m"
 
 _LEFT_OUT: Final = frozenset(
     {"timestamp", "level", "event", "logger", "id", "service", "env", "version", "host", "pid", "exception", "stack"}
-    | {"span_id", "parent_span_id", "request_id"}
+    | {"span_id", "parent_span_id", "trace_flags", "request_id"}
 )
 """Fields that are shown elsewhere in the line, or are the same on every one."""
 

@@ -26,6 +26,7 @@ from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
 from fapilog.processors import exceptions
 from fapilog.processors.redact import Redact
+from fapilog.trace import SDK, in_active_span
 from fapilog.types import (
     CRITICAL,
     DEBUG,
@@ -57,7 +58,9 @@ _IDS: Final = {
     "span_id": re.compile(r"(?!0{16})[0-9a-f]{16}"),
     "parent_span_id": re.compile(r"(?!0{16})[0-9a-f]{16}"),
     "request_id": re.compile(r"[A-Za-z0-9._-]{1,128}"),
+    "trace_flags": re.compile(r"[0-9a-f]{2}"),
 }
+_MODULES: Final = sys.modules
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable"})
 _NEVER_SAFE: Final = RESERVED_FIELDS | _ARGUMENTS | _IDS.keys()
 
@@ -96,6 +99,8 @@ class Recorder:
         self.level = level
         self.queue: Any = queue
         self.filtered: Counter[str] = Counter()
+        self.invalid_traces = 0
+        """How many requests came with trace headers that had to be ignored."""
         self._make_durable = make_durable
         self._processors = tuple(processors)
         self._redact = redact or Redact()
@@ -130,6 +135,8 @@ class Recorder:
                 began, second = self._start_second(now)
 
             request = current_request.get()
+            if SDK in _MODULES:
+                request = in_active_span(request)
             bound = current_fields.get()
             ids = b""
             if request is not None:

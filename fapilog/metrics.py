@@ -116,6 +116,9 @@ class _Families:
         self.worker_restarts = CounterMetricFamily(
             "fapilog_worker_restarts", "How often the worker failed and went on."
         )
+        self.trace_invalid = CounterMetricFamily(
+            "fapilog_trace_invalid", "Requests whose trace headers were none, and were ignored."
+        )
         self.queue_records = GaugeMetricFamily("fapilog_queue_records", "Records in the queue.")
         self.queue_bytes = GaugeMetricFamily("fapilog_queue_bytes", "Size of the records in the queue.")
         self.queue_max_records = GaugeMetricFamily("fapilog_queue_max_records", "How many records the queue holds.")
@@ -157,6 +160,7 @@ class _Families:
         for reason in _REASONS:
             self.door_dropped.add_metric([reason], stats.dropped.get(reason, 0))
         self.worker_restarts.add_metric([], stats.worker_restarts)
+        self.trace_invalid.add_metric([], stats.trace_invalid)
         self.queue_records.add_metric([], stats.queue_records)
         self.queue_bytes.add_metric([], stats.queue_bytes)
         self.queue_max_records.add_metric([], stats.queue_max_records)

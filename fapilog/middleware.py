@@ -26,7 +26,7 @@ from fapilog.context import NOTHING, RequestContext, current_fields, current_req
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
 from fapilog.logger import LoggerName, slot
-from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids
+from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids, parse_tracestate
 
 ACCESS_LOGGER: Final = LoggerName("fapilog.access")
 MAX_REQUEST_ID_LENGTH: Final = 128
@@ -162,7 +162,9 @@ def _log(
 
 
 def _read_headers(scope: Scope) -> dict[bytes, bytes]:
-    """Return the request headers by name. Of those that decide ids, one that comes twice is left out."""
+    """Return the request headers by name. Of those that decide ids, one that comes twice is joined, which no
+    `traceparent` survives, or left out.
+    """  # noqa: D205 - one sentence
     pairs = scope.get("headers") or ()
     if type(pairs) is not list and type(pairs) is not tuple:
         pairs = scope["headers"] = list(pairs)  # whatever can be read only once would be lost to the application
@@ -170,9 +172,11 @@ def _read_headers(scope: Scope) -> dict[bytes, bytes]:
         headers: dict[bytes, bytes] = dict(pairs)
         if len(headers) != len(pairs):
             names = [name for name, _ in pairs]
-            for name in (b"traceparent", b"x-request-id"):
+            for name in (b"traceparent", b"tracestate"):
                 if names.count(name) > 1:
-                    del headers[name]
+                    headers[name] = b",".join([value for each, value in pairs if each == name])
+            if names.count(b"x-request-id") > 1:
+                del headers[b"x-request-id"]
     except (TypeError, ValueError):  # not pairs, or names that cannot be one
         return {}
     return headers
@@ -182,6 +186,7 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
     """Return the request with its ids, the headers that tell them to the client, and the request id it was refused."""
     active = active_span()
     inbound = headers.get(b"traceparent")
+    tracestate: str | None = ""
     if active is not None:
         span, parent_id = active
         trace_id, span_id, flags = span.trace_id, span.span_id, span.flags
@@ -192,6 +197,10 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
             caller = TraceParent.parse(inbound.strip(b" \t").decode("latin-1"))
             if caller is not None:
                 trace_id, parent_id, flags = caller.trace_id, caller.span_id, caller.flags
+                if b"tracestate" in headers:
+                    tracestate = parse_tracestate(headers[b"tracestate"].decode("latin-1"))
+            if caller is None or tracestate is None:
+                slot.recorder.invalid_traces += 1
     request_id, refused_id = trace_id, None
     asked = headers.get(b"x-request-id")
     if asked:
@@ -200,17 +209,18 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
         else:
             escaped = asked[:MAX_REQUEST_ID_LENGTH].decode("latin-1").encode("unicode_escape")
             refused_id = escaped[:MAX_REQUEST_ID_LENGTH].decode("ascii")
-    ids = {"trace_id": trace_id, "span_id": span_id, "request_id": request_id}
+    told = FLAGS[flags]
+    ids = {"trace_id": trace_id, "span_id": span_id, "request_id": request_id, "trace_flags": told}
     # No character of an id needs escaping, and this takes a third of what the encoder does.
-    encoded = f',"trace_id":"{trace_id}","span_id":"{span_id}","request_id":"{request_id}"'
+    encoded = f',"trace_id":"{trace_id}","span_id":"{span_id}","request_id":"{request_id}","trace_flags":"{told}"'
     if parent_id is not None:
         ids["parent_span_id"] = parent_id
         encoded += f',"parent_span_id":"{parent_id}"'
     answer = [
         (b"x-request-id", request_id.encode()),
-        (b"traceresponse", f"00-{trace_id}-{span_id}-{FLAGS[flags]}".encode()),
+        (b"traceresponse", f"00-{trace_id}-{span_id}-{told}".encode()),
     ]
-    return RequestContext(ids, encoded.encode()), answer, refused_id
+    return RequestContext(ids, encoded.encode(), tracestate or ""), answer, refused_id
 
 
 def _keep_bound_fields(bound: Mapping[str, Any], fields: dict[str, Any]) -> None:

@@ -207,6 +207,7 @@ class Runtime:
                 instance=queue.sequence.instance,
                 accepted=queue.accepted,
                 filtered=dict(self.recorder.filtered),
+                trace_invalid=self.recorder.invalid_traces,
                 dropped=dict(queue.dropped),
                 queue_records=len(queue.items),
                 queue_bytes=queue.bytes,

@@ -46,6 +46,7 @@ STATS = Stats(
     queue_max_records=1000,
     queue_max_bytes=65536,
     worker_restarts=1,
+    trace_invalid=2,
     sinks={"loki": LOKI},
 )
 
@@ -144,6 +145,7 @@ def test_what_may_be_doubled_tried_again_or_restarted_is_counted() -> None:
     assert found["fapilog_ambiguous_total", "loki"] == 3
     assert found["fapilog_retries_total", "loki"] == 2
     assert found["fapilog_worker_restarts_total",] == 1
+    assert found["fapilog_trace_invalid_total",] == 2
 
 
 def test_the_openmetrics_text_says_the_same() -> None:

@@ -289,6 +289,7 @@ class TestAccessRecord:
             "event": "request completed",
             "logger": "fapilog.access",
             "request_id": access["trace_id"],
+            "trace_flags": "02",
             "method": "POST",
             "path": "/orders/7",
             "route": "/orders/{order_id}",

@@ -125,6 +125,8 @@ class Stats:
     queue_max_records: int = 0
     queue_max_bytes: int = 0
     worker_restarts: int = 0
+    trace_invalid: int = 0
+    """Requests whose `traceparent` or `tracestate` was none, and was ignored."""
 
     @property
     def lost(self) -> int:
