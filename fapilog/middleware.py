@@ -162,9 +162,11 @@ def _log(
 
 
 def _read_headers(scope: Scope) -> dict[bytes, bytes]:
-    """Return the request headers by name. Of those that decide ids, one that comes twice is joined, which no
-    `traceparent` survives, or left out.
-    """  # noqa: D205 - one sentence
+    """Return the request headers by name.
+
+    Of those that decide ids, trace headers that come twice are joined, which no `traceparent` survives, and a request
+    id is left out.
+    """
     pairs = scope.get("headers") or ()
     if type(pairs) is not list and type(pairs) is not tuple:
         pairs = scope["headers"] = list(pairs)  # whatever can be read only once would be lost to the application
