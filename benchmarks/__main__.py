@@ -34,7 +34,10 @@ def main() -> int:
     result["calls"] = compare_calls(number=1_000 if quick else 30_000, rounds=2 if quick else 7)
     result["request"] = compare_requests(["--requests=200", "--rounds=2"] if quick else [])
     result["memory"] = compare_memory(["--records=5000"] if quick else [])
-    result["bars"] = bars(result)
+    if quick:
+        print("\nthese figures mean nothing: --quick only shows that everything runs")
+    else:
+        result["bars"] = bars(result)
     results: Path = arguments.results
     results.mkdir(parents=True, exist_ok=True)
     kept = results / f"{result['machine']['date'].replace(':', '')}-{result['machine']['commit'] or 'no-commit'}.json"
@@ -121,6 +124,8 @@ def _spread(figures: dict[str, float]) -> str:
 def _print_machine(machine: dict[str, Any]) -> None:
     print(f"{machine['python']}, {machine['system']}, {machine['cpus']} x {machine['cpu']}")
     versions = [f"{name} {number}" for name, number in machine["versions"].items() if number and name != "fapilog"]
+    if machine["load"] > 1:
+        print(f"the machine is busy (load {machine['load']:.1f}); look at the spreads")
     print(f"fapilog at {machine['commit']}{' with changes' if machine['changed'] else ''}; {', '.join(versions)}")
 
 

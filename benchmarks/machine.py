@@ -32,6 +32,7 @@ def facts() -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "versions": {name: _version(name) for name in PACKAGES},
     }
 

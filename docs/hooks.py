@@ -9,13 +9,22 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from fapilog.pipeline.delivery import DeliveryOptions
-from fapilog.plugins import BUILT_IN, find
+from fapilog.encoding import LIMITS, MAX_LINE_BYTES
+from fapilog.pipeline.options import DeliveryOptions
+from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
 from fapilog.settings import PREFIX, LoggingSettings
 from fapilog.store.schema import COLUMNS
 from fapilog.types import RESERVED_FIELDS
 
+_TYPE_NAMES = {
+    "str": "text",
+    "SecretStr": "secret text",
+    "Path": "path",
+    "int": "integer",
+    "float": "number",
+    "bool": "true or false",
+}
 _REQUEST = re.compile(r"<!-- generated: (?P<what>[\w-]+) -->")
 
 
@@ -54,6 +63,15 @@ def columns() -> str:
     return _table(("column", "type", ""), [*rows, ("`fields`", "JSON", "Every other field of the record.")])
 
 
+def limits() -> str:
+    """Say how much of a value and of a line is kept."""
+    return (
+        f"Of a text {LIMITS.string:,} characters are kept, of a container {LIMITS.items:,} items or {LIMITS.keys:,} "
+        f"keys, of what is nested {LIMITS.depth} levels. A line that is still longer than {MAX_LINE_BYTES:,} bytes is "
+        "made again with tighter limits."
+    )
+
+
 def reserved_fields() -> str:
     """List the fields only fapilog sets."""
     return _list(sorted(RESERVED_FIELDS))
@@ -73,8 +91,7 @@ def _options(cls: Any, sink: str) -> str:
             _default(field),
             _prose(field.description),
         )
-        for name, field in cls.__pydantic_fields__.items()
-        if not name.startswith("_")
+        for name, field in options_of(cls).items()
     ]
     return _table(("option", "variable", "type", "default", ""), rows)
 
@@ -93,16 +110,15 @@ def _type_name(annotation: Any) -> str:
     members = [member for member in get_args(annotation) if member is not type(None)]
     if members and type(None) in get_args(annotation):
         return " | ".join(_type_name(member) for member in members)
-    return {"str": "text", "Path": "path", "int": "integer", "float": "number", "bool": "true or false"}.get(
-        getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
-    )
+    name = getattr(annotation, "__name__", str(annotation))
+    return _TYPE_NAMES.get(name, name)
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -129,6 +145,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 GENERATORS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "delivery-options": delivery_options,
+    "limits": limits,
     "redacted-fields": redacted_fields,
     "reserved-fields": reserved_fields,
     "settings": settings,

@@ -4,6 +4,7 @@
 `log.info("order placed", order_id=7)` logs, from any handler, thread or task.
 """
 
+from fapilog.alerts import Alert
 from fapilog.context import bind_context, bind_request, bound_context, get_trace_id, unbind_context
 from fapilog.decorators import log_execution, timed_operation
 from fapilog.logger import BoundLogger, get_logger, log
@@ -12,6 +13,7 @@ from fapilog.runtime import Handle, configure_logging
 from fapilog.settings import LoggingSettings
 
 __all__ = [
+    "Alert",
     "BoundLogger",
     "Handle",
     "LoggingMiddleware",

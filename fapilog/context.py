@@ -38,6 +38,10 @@ class RequestContext:
         self.bound = {}
 
 
+OURSELVES: Final = RequestContext({})
+"""Stands for the current request on the worker's and the sinks' threads: what is logged there is not recorded, or one
+record would make another for ever."""
+
 current_request: Final[ContextVar[RequestContext | None]] = ContextVar("fapilog_request", default=None)
 current_fields: Final[ContextVar[Mapping[str, Any]]] = ContextVar("fapilog_fields", default=NOTHING)
 

@@ -17,10 +17,17 @@ DropReason: TypeAlias = Literal[
     "evicted",
     "sampled_under_pressure",
     "inbox_full",
+    "too_large",
+    "rejected",
     "sink_error",
     "sink_closed",
     "retries_exhausted",
     "shutdown_timeout",
+    "spool_full",
+    "spool_enospc",
+    "spool_corrupt",
+    "spool_vanished",
+    "too_old",
     "encoding_failed",
     "closed",
 ]
@@ -64,6 +71,8 @@ class Reporter:
 
     def write_line(self, line: bytes) -> None:
         """Write a finished line, such as a record that has nowhere else to go."""
+        if self._fd == 2 and sys.__stderr__ is None:  # its number was given to a file of somebody's
+            return
         try:
             os.write(self._fd, line)
         except OSError:  # stderr is closed or full: there is nobody left to tell

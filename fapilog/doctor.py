@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
+from fapilog.alerts import webhook_of
 from fapilog.errors import FapilogError
 from fapilog.plugins import known
 from fapilog.runtime import check_sink, parse_sinks
@@ -21,6 +22,7 @@ _PACKAGES: Final = (
     "pydantic",
     "pydantic-settings",
     "starlette",
+    "httpcore",
     "httpx",
     "duckdb",
     "fastapi",
@@ -75,6 +77,10 @@ def _settings(problems: list[str]) -> Iterator[tuple[str, str]]:
     for sink, options in settings.sink_options.items():
         for option in options:
             yield f"{PREFIX}{sink.upper()}__{option.upper()}", "set (hidden: an option may be a secret)"
+    try:
+        webhook_of(settings)
+    except FapilogError as error:
+        problems.append(str(error))
     try:
         for spec in parse_sinks(settings):
             try:

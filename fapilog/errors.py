@@ -7,15 +7,17 @@
     ├── MissingExtraError (ImportError)      a part that needs a package which is not installed
     ├── DeliveryError                        what a sink raises about a batch
     │   ├── RetryableError                   the same batch may be accepted later
-    │   │   └── CredentialsError             the far end does not accept who we are
+    │   │   └── MisconfiguredError           not before somebody mends an option, there or here
+    │   │       └── CredentialsError         the far end does not accept who we are
     │   ├── BatchTooLargeError               a smaller batch may be accepted now
     │   ├── BatchRejectedError               the batch, or a part of it, will never be accepted
     │   └── SinkClosedError                  nothing will ever be accepted again
+    ├── DurabilityError                      a record logged with ``durable=True`` is not known to be on disk
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
 
-A log call raises none of these.
+A log call raises none of these but `DurabilityError`, and that only where it was asked for with ``durable=True``.
 """
 
 from collections.abc import Collection
@@ -65,8 +67,15 @@ class RetryableError(DeliveryError):
         self.ambiguous = ambiguous
 
 
-class CredentialsError(RetryableError):
-    """The far end does not accept our credentials. The batch is kept, and the sink is tried rarely."""
+class MisconfiguredError(RetryableError):
+    """The far end takes nothing the way it is asked: a wrong address, a certificate, an option.
+
+    That is no fault of the records. The batch is kept, and the sink tried rarely until somebody has mended it.
+    """
+
+
+class CredentialsError(MisconfiguredError):
+    """The far end does not accept our credentials."""
 
 
 class BatchTooLargeError(DeliveryError):
@@ -90,6 +99,10 @@ class BatchRejectedError(DeliveryError):
 
 class SinkClosedError(DeliveryError):
     """The far end is gone for good, as when the reader of a pipe has exited. The sink is asked no more."""
+
+
+class DurabilityError(FapilogError):
+    """A record logged with ``durable=True`` was accepted, but is not known to be on disk."""
 
 
 class StoreError(FapilogError):

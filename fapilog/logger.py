@@ -10,16 +10,18 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import orjson
 import structlog
 from structlog import contextvars as structlog_contextvars
 
-from fapilog.context import NOTHING, current_fields, current_request
+from fapilog.context import NOTHING, OURSELVES, current_fields, current_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import LIMITS, OPTIONS, PLAIN_TYPES, encode, encode_text, plain_fields, text
+from fapilog.errors import DurabilityError
+from fapilog.pipeline.ledger import Stats
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
 from fapilog.processors import exceptions
@@ -56,7 +58,7 @@ _IDS: Final = {
     "parent_span_id": re.compile(r"(?!0{16})[0-9a-f]{16}"),
     "request_id": re.compile(r"[A-Za-z0-9._-]{1,128}"),
 }
-_ARGUMENTS: Final = frozenset({"exc_info", "stack_info"})
+_ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable"})
 _NEVER_SAFE: Final = RESERVED_FIELDS | _ARGUMENTS | _IDS.keys()
 
 
@@ -85,11 +87,16 @@ class Recorder:
         processors: Iterable[Processor] = (),
         redact: Redact | None = None,
         static: Mapping[str, Any] = NOTHING,
+        make_durable: Callable[[], None] | None = None,
     ) -> None:
-        """Record into *queue* what is at least *level*; *static* fields end every line."""
+        """Record into *queue* what is at least *level*; *static* fields end every line.
+
+        *make_durable* returns when what was queued is on disk, or raises `DurabilityError`.
+        """
         self.level = level
         self.queue: Any = queue
         self.filtered: Counter[str] = Counter()
+        self._make_durable = make_durable
         self._processors = tuple(processors)
         self._redact = redact or Redact()
         self._safe: set[str] = set()
@@ -108,7 +115,11 @@ class Recorder:
         context: Mapping[str, Any],
         fields: dict[str, Any],
     ) -> None:
-        """Make one record of *event* and its fields, and queue it. Never raises, never waits on an event loop."""
+        """Make one record of *event* and its fields, and queue it. Never raises, never waits on an event loop.
+
+        The one exception is a record that is to be durable: then it waits, and raises `DurabilityError`.
+        """
+        durable = False
         try:
             queue = self.queue
             if queue.pressed and queue.refuses(level):
@@ -122,6 +133,9 @@ class Recorder:
             bound = current_fields.get()
             ids = b""
             if request is not None:
+                if request is OURSELVES:
+                    self.filtered["own_thread"] += 1
+                    return
                 ids = request.encoded
                 if request.bound or bound or context:
                     fields = {**request.bound, **bound, **context, **fields}
@@ -155,13 +169,26 @@ class Recorder:
                 if 0 < len(front) < SUSPECT_BYTES:
                     queue.put(level, now, front)
                     return
+            if isinstance(fields.get("durable"), bool):
+                durable = fields.pop("durable")
             settled = self._process(now, level, event, logger, NOTHING if request is None else request.ids, fields)
-            if settled is not None:
-                queue.put(level, now, encode(settled)[:-1] + self._tail)
+            if settled is None:
+                return
+            accepted = queue.put(level, now, encode(settled)[:-1] + self._tail)
         except Exception as error:
             self._failed(error)
             if surface_bugs():
                 raise
+            accepted = False
+        if durable:
+            self._await_disk(accepted=accepted)
+
+    def _await_disk(self, *, accepted: bool) -> None:
+        if not accepted:
+            raise DurabilityError("the record was dropped before it could be written")
+        if self._make_durable is None:
+            raise DurabilityError("logging is not configured yet, so the record is in memory alone")
+        self._make_durable()
 
     def adopt(self, early: "Recorder") -> None:
         """Take over what was logged before there was a configuration: what is below the level is filtered now."""
@@ -271,9 +298,9 @@ class Recorder:
 
 
 class _Slot:
-    """The one recorder there is."""
+    """The one recorder there is, and how to read the figures of the pipeline behind it."""
 
-    __slots__ = ("numbers", "recorder")
+    __slots__ = ("numbers", "recorder", "stats")
 
     def __init__(self) -> None:
         self.begin()
@@ -282,6 +309,7 @@ class _Slot:
         """Start as in a fresh process: a new instance, and an early recorder that keeps the first records."""
         self.numbers = Numbers()
         self.recorder = self.early()
+        self.stats: Callable[[], Stats] | None = None
 
     def early(self) -> Recorder:
         """Return a recorder for the time before `configure_logging`: every level is kept, to a bound.
@@ -310,7 +338,8 @@ class BoundLogger(structlog.BoundLoggerBase):
 
     The first argument of every method is the event; further positional arguments are formatted into it as ``%`` does;
     keywords become fields. ``exc_info=True`` or an exception adds the exception, ``stack_info=True`` the stack.
-    No method raises.
+    No method raises, but for `DurabilityError` where ``durable=True`` asks for it: such a call returns when the record
+    is on disk.
     """
 
     _context: dict[str, Any]
@@ -363,6 +392,15 @@ class BoundLogger(structlog.BoundLoggerBase):
         recorder = slot.recorder
         if recorder.level <= ERROR:
             recorder.emit(self._logger, ERROR, event, args, self._context, fields)
+
+    def audit(self, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        """Log at info, whatever the level, with the field ``audit`` set, and return when the record is on disk.
+
+        Raises:
+            DurabilityError: If it is not known to be.
+        """
+        fields = {**fields, "audit": True, "durable": True}
+        slot.recorder.emit(self._logger, INFO, event, args, self._context, fields)
 
     def log(self, level: int | str, event: Any = None, /, *args: Any, **fields: Any) -> None:
         """Log at *level*, a number or a name; one that is neither counts as info and is kept in a field."""

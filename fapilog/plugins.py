@@ -9,12 +9,14 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import ConfigDict, SecretBytes, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
 from fapilog.errors import ConfigurationError, UnknownPluginError
 from fapilog.types import Processor, Sink
@@ -28,12 +30,16 @@ BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
     "sink": {
         "duckdb": "fapilog.sinks.duckdb:DuckDBSink",
         "file": "fapilog.sinks.file:FileSink",
+        "http": "fapilog.sinks.http:HttpSink",
         "stdout": "fapilog.sinks.stdout:StdoutSink",
     },
     "processor": {
         "redact": "fapilog.processors.redact:Redact",
     },
 }
+SCHEMES: Final[Mapping[str, str]] = {"https": "http"}
+"""Schemes of URIs that are no sink's name, and the sink they stand for."""
+
 GROUPS: Final[Mapping[Kind, str]] = {"sink": "fapilog.sinks", "processor": "fapilog.processors"}
 
 
@@ -93,7 +99,8 @@ def parse_sink(spec: Any) -> SinkSpec:
     """Take apart what stands for a sink: a name, ``module:Class``, a URI, a dict with ``type``, or a sink object.
 
     A URI is ``type://host:port/path?option=value``. Its host and path become the option ``path`` if the sink has one,
-    else ``endpoint``; a dot in an option's name goes one level down (``label.app=shop``).
+    else ``endpoint``, with the scheme if that is ``https``; a dot in an option's name goes one level down
+    (``label.app=shop``).
 
     Raises:
         ConfigurationError: If it is none of these.
@@ -158,6 +165,23 @@ def build_processor(spec: Any) -> Processor:
     return processor
 
 
+def options_of(cls: type) -> dict[str, FieldInfo]:
+    """Return what there is to know of each option of a sink's class, by name.
+
+    pydantic takes descriptions from the docstrings of a class alone; those of an inherited option are found here.
+    """
+    found: dict[str, FieldInfo] = {}
+    for each in reversed(cls.__mro__):
+        for name, option in vars(each).get("__pydantic_fields__", {}).items():
+            if name.startswith("_"):
+                continue
+            inherited = found.get(name)
+            found[name] = copy(option)
+            if option.description is None and inherited is not None:
+                found[name].description = inherited.description
+    return found
+
+
 def explain(error: ValidationError, names: list[str]) -> str:
     """Say what is wrong with options in one line, without any value: an option may be a secret."""
     said = []
@@ -170,7 +194,8 @@ def explain(error: ValidationError, names: list[str]) -> str:
         elif problem["type"] in ("missing", "missing_argument"):
             said.append(f"option {where!r} is missing")
         else:
-            said.append(f"option {where!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            what = problem["msg"].removeprefix("Value error, ")
+            said.append((f"option {where!r}: " if where else "") + what[0].lower() + what[1:])
     return "; ".join(said)
 
 
@@ -221,18 +246,19 @@ def _from_uri(uri: str) -> SinkSpec:
                 raise ConfigurationError(f"the URI of a sink gives {part!r} both a value and options, in {key!r}")
         target[last] = value
     if parts.netloc or parts.path:
-        options["uri"] = (parts.netloc, unquote(parts.path))
-    return SinkSpec(parts.scheme, str(options.pop("name", parts.scheme)), options)
+        options["uri"] = (parts.scheme, parts.netloc, parts.path)
+    kind = SCHEMES.get(parts.scheme, parts.scheme)
+    return SinkSpec(kind, str(options.pop("name", kind)), options)
 
 
 def _place(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Give the host and path of a URI to the option they belong to."""
-    netloc, path = options.pop("uri")
+    scheme, netloc, path = options.pop("uri")
     names = _parameters(cls)
     if "path" in names:
-        return {"path": netloc + path, **options}
+        return {"path": netloc + unquote(path), **options}
     if "endpoint" in names:
-        return {"endpoint": f"http://{netloc}{path}", **options}
+        return {"endpoint": f"{'https' if scheme == 'https' else 'http'}://{netloc}{path}", **options}
     raise ConfigurationError(f"{cls.__name__} takes no host or path; options: {', '.join(sorted(names)) or 'none'}")
 
 

@@ -3,6 +3,7 @@
 Everything is built before anything is swapped: when `configure_logging` raises, what ran before goes on.
 """
 
+import contextvars
 import dataclasses
 import difflib
 import errno
@@ -14,27 +15,33 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import structlog
 from pydantic import ValidationError
 
 from fapilog import lifecycle
+from fapilog.alerts import Alert, watch_over
 from fapilog.capture import ServerLoggers
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError, SinkStartError
-from fapilog.logger import BoundLogger, Recorder, slot, structlog_factory
+from fapilog.files.deadletters import DeadLetters
+from fapilog.logger import BoundLogger, Recorder, record, slot, structlog_factory
 from fapilog.middleware import LoggingMiddleware, install
-from fapilog.pipeline.delivery import Delivery, DeliveryOptions
-from fapilog.pipeline.ledger import FlushResult, Stats
+from fapilog.pipeline.delivery import Delivery
+from fapilog.pipeline.ledger import DropSummary, FlushResult, Stats
+from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Queue
+from fapilog.pipeline.spool import Spool
 from fapilog.pipeline.worker import Worker
 from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, parse_sink, unmasked
 from fapilog.processors.redact import Redact
 from fapilog.settings import LoggingSettings
-from fapilog.types import LEVELS, Processor, Sink
+from fapilog.types import LEVELS, WARNING, Processor, Sink
 
 _DELIVERY_OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(DeliveryOptions))
 _WRITE_THROUGH_SECONDS: Final = 0.25
@@ -46,6 +53,7 @@ def configure_logging(
     *,
     sinks: Sequence[Any] | str | None = None,
     processors: Iterable[Any] | None = None,
+    on_alert: Callable[[Alert], Any] | None = None,
     **overrides: Any,
 ) -> "Handle":
     """Start logging, for an application or for any other program.
@@ -58,6 +66,8 @@ def configure_logging(
         settings: The settings; None reads them from the environment and ``.env``.
         sinks: Where records go, in place of the setting: names, URIs, ``{"type": …}`` dicts, sink objects.
         processors: Processors of your own, or names of them; they run before values are made plain and redacted.
+        on_alert: Called with an `Alert`, on a thread of its own, when the queue fills up, records are lost or a sink
+            is away, and when that is over.
         **overrides: Any setting, in lower case, and options of a sink as a dict under its name.
 
     Returns:
@@ -72,7 +82,11 @@ def configure_logging(
     resolved = _resolve(settings, sinks, overrides)
     named = sinks is not None or "sinks" in resolved.model_fields_set
     runtime = Runtime(
-        resolved, parse_sinks(resolved), [build_processor(each) for each in processors or ()], named=named
+        resolved,
+        parse_sinks(resolved),
+        [build_processor(each) for each in processors or ()],
+        named=named,
+        on_alert=on_alert,
     )
     if isinstance(app, LoggingMiddleware):
         _state.follow(app)
@@ -90,14 +104,22 @@ class Runtime:
     """One configuration, running."""
 
     def __init__(
-        self, settings: LoggingSettings, specs: Sequence[SinkSpec], processors: Sequence[Processor], *, named: bool
+        self,
+        settings: LoggingSettings,
+        specs: Sequence[SinkSpec],
+        processors: Sequence[Processor],
+        *,
+        named: bool,
+        on_alert: Callable[[Alert], Any] | None = None,
     ) -> None:
         """Build every part; sinks that were *named* by the user must be able to start."""
         self.settings = settings
         self._specs = tuple(specs)
         self._processors = tuple(processors)
+        self._on_alert = on_alert
         self._redact = Redact(settings.redact_fields, settings.redact_replacement)
         self._closed = False
+        self.alerts = watch_over(settings, on_alert, self.stats)
         self._made: list[tuple[SinkSpec, Sink, DeliveryOptions]] = []
         try:
             for spec in self._specs:
@@ -122,8 +144,23 @@ class Runtime:
             overflow=settings.queue_overflow,
             block_timeout_seconds=settings.block_timeout_seconds,
         )
-        self.deliveries = [Delivery(spec.name, sink, options, self.queue) for spec, sink, options in sinks]
-        self.worker = Worker(self.queue, self.deliveries, block_timeout_seconds=settings.block_timeout_seconds)
+        self.deliveries = [
+            Delivery(
+                spec.name,
+                sink,
+                options,
+                self.queue,
+                **_spooling(spec.name, sink, options, settings, slot.numbers.instance),
+            )
+            for spec, sink, options in sinks
+        ]
+        self.worker = Worker(
+            self.queue,
+            self.deliveries,
+            block_timeout_seconds=settings.block_timeout_seconds,
+            announce=self._announce,
+        )
+        self.worker.on_start = self.alerts.start
         lowest = min((delivery.level for delivery in self.deliveries), default=LEVELS[settings.level])
         static = {"service": settings.service, "env": settings.env, "version": settings.version}
         self.recorder = Recorder(
@@ -132,7 +169,20 @@ class Runtime:
             processors=self._processors,
             redact=self._redact,
             static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
+            make_durable=lambda: self.worker.make_durable(settings.shutdown_timeout_seconds),
         )
+
+    def _announce(self, sink: str | None, summary: DropSummary) -> None:
+        """Log one record that tells what was dropped; in a context of its own, for the worker's takes none."""
+        counts, first_ns, last_ns = summary.take()
+        fields = {
+            "dropped": sum(counts.values()),
+            "reasons": dict(counts),
+            "first_dropped": _rfc3339(first_ns),
+            "last_dropped": _rfc3339(last_ns),
+            **({"sink": sink} if sink else {}),
+        }
+        contextvars.Context().run(record, "fapilog", WARNING, "records were dropped", fields)
 
     def begin_anew(self) -> None:
         """Become a fresh runtime in a forked child. What was inherited is kept from ever being closed, and not used."""
@@ -143,6 +193,7 @@ class Runtime:
             if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
                 sink = dataclasses.replace(sink)
             fresh.append((spec, sink, delivery.options))
+        self.alerts = watch_over(self.settings, self._on_alert, self.stats)
         self._assemble(fresh)
 
     def _spec(self, name: str) -> SinkSpec:
@@ -159,6 +210,9 @@ class Runtime:
                 dropped=dict(queue.dropped),
                 queue_records=len(queue.items),
                 queue_bytes=queue.bytes,
+                queue_max_records=queue.max_records,
+                queue_max_bytes=queue.max_bytes,
+                worker_restarts=self.worker.restarts,
                 sinks={delivery.name: delivery.stats() for delivery in self.deliveries},
             )
 
@@ -168,9 +222,10 @@ class Runtime:
             self.worker.join(timeout_seconds)
             return FlushResult({})
         self._closed = True
+        self.alerts.stop()  # before the sinks are closed, which is no trouble now
         result = self.worker.close(timeout_seconds)
         stats = self.stats()
-        if stats.lost:
+        if stats.lost or any(sink.spooled for sink in stats.sinks.values()):
             report.write(_closing_line(stats))
         return result
 
@@ -248,7 +303,7 @@ class _State:
             previous, before = self.runtime, slot.recorder
             if previous is None:
                 runtime.recorder.adopt(before)
-            self.runtime, slot.recorder = runtime, runtime.recorder
+            self.runtime, slot.recorder, slot.stats = runtime, runtime.recorder, runtime.stats
             if previous is not None:
                 # Its worker delivers the older records before the new one starts, so their order is kept.
                 previous.queue.heir = runtime.queue
@@ -264,7 +319,7 @@ class _State:
         """End *runtime*; if it is the current one, loggers wait for the next."""
         with self._lock:
             if self.runtime is runtime:
-                self.runtime, slot.recorder = None, slot.early()
+                self.runtime, slot.recorder, slot.stats = None, slot.early(), None
                 self.servers.release()
                 if self._structlog_before is not None:
                     structlog.reset_defaults()
@@ -360,7 +415,7 @@ class _State:
         slot.begin()
         if self.runtime is not None:
             self.runtime.begin_anew()
-            slot.recorder = self.runtime.recorder
+            slot.recorder, slot.stats = self.runtime.recorder, self.runtime.stats
             self.runtime.worker.attach()
 
 
@@ -397,6 +452,31 @@ class _Stderr(_Detour):
         """Number a record and write it at once."""
         report.write_line(b'%b%d"}\n' % (front, next(self._queue.sequence.numbers)))
         return True
+
+
+def _rfc3339(timestamp_ns: int) -> str:
+    return datetime.fromtimestamp(timestamp_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _spooling(name: str, sink: Sink, options: DeliveryOptions, settings: LoggingSettings, instance: str) -> Any:
+    """Return what a delivery needs to spool: how to make the spool when the worker begins, and where the dead go."""
+    wanted = inspect.iscoroutinefunction(sink.write) if options.spool is None else options.spool
+    if not wanted:
+        return {}
+    directory = settings.spool_path.expanduser().absolute()
+
+    def make() -> Spool:
+        return Spool(
+            directory,
+            sink=name,
+            destination=str(getattr(sink, "destination", None) or type(sink).__qualname__),
+            instance=instance,
+            max_bytes=options.spool_max_bytes,
+            max_age_seconds=options.spool_max_age_seconds,
+        )
+
+    dead_letters = DeadLetters(directory / "dead" / f"{quote(name, safe='')}.jsonl")
+    return {"make_spool": make, "dead_letters": dead_letters}
 
 
 def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:
@@ -522,7 +602,12 @@ def _closing_line(stats: Stats) -> str:
         reasons.update(sink.dropped)
     delivered = ", ".join(f"{name}={sink.delivered}" for name, sink in stats.sinks.items())
     lost = ", ".join(f"{reason}={count}" for reason, count in sorted(reasons.items()) if count)
-    return f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()} ({lost})"
+    spooled = ", ".join(f"{name}={sink.spooled}" for name, sink in stats.sinks.items() if sink.spooled)
+    return (
+        f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()}"
+        + (f" ({lost})" if lost else "")
+        + (f" spooled: {spooled}" if spooled else "")
+    )
 
 
 _graveyard: Final[list[Any]] = []

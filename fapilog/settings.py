@@ -4,10 +4,20 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, SecretBytes, SecretStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretBytes,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fapilog.diagnostics import report
@@ -128,8 +138,29 @@ class LoggingSettings(BaseSettings):
     block_timeout_seconds: NonNegativeFloat = 1.0
     """How long a log call may wait for room, where it may wait at all."""
 
+    spool_path: Path = Path("logs/spool")
+    """Where records wait on disk for a network sink whose far end is down; a directory per sink and process."""
+
     shutdown_timeout_seconds: NonNegativeFloat = 5.0
     """How long the end of the process, or of the application's lifespan, may wait for records to be delivered."""
+
+    alert_webhook: SecretStr | None = None
+    """Where to post an alert when the queue fills up, records are lost or a sink is away: an http or https URL."""
+
+    alert_webhook_private: bool = False
+    """Whether the webhook may be at an address that is not public, such as 127.0.0.1 or 10.0.0.8."""
+
+    alert_queue_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """How full the queue, or the inbox of a sink, is when an alert is told."""
+
+    alert_cooldown_seconds: NonNegativeFloat = 300.0
+    """How long the same alert about the same sink is not told again."""
+
+    alert_max_per_hour: PositiveInt = 20
+    """How many alerts each receiver gets in an hour, all told."""
+
+    alert_interval_seconds: PositiveFloat = 5.0
+    """How often the pipeline's figures are looked at for alerts."""
 
     access_log: bool = True
     """Whether each request gets one access record. uvicorn's own access lines are silent while it does."""

@@ -1,22 +1,34 @@
 """For the tests of those who use fapilog, or write a sink for it.
 
 `capture` collects what a block of code logs. `SinkContract` is what every sink must do, as a test suite: subclass it,
-say how to make the sink and how to read back what it wrote, and run pytest.
+say how to make the sink and how to read back what it wrote, and run pytest. `NetworkSinkContract` is what a sink that
+sends over HTTP must do besides.
 """
 
 import asyncio
 import dataclasses
 import inspect
+import socketserver
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Self
 
 import orjson
 
 from fapilog.context import NOTHING, current_fields, current_request
-from fapilog.errors import ConfigurationError
-from fapilog.plugins import SinkSpec, build_sink
+from fapilog.errors import (
+    BatchTooLargeError,
+    ConfigurationError,
+    CredentialsError,
+    DeliveryError,
+    MisconfiguredError,
+    RetryableError,
+)
+from fapilog.plugins import SinkSpec, build_sink, options_of
 from fapilog.runtime import Handle, configure_logging
 from fapilog.types import INFO, Batch, Record, Sink
 
@@ -144,8 +156,8 @@ class SinkContract:
             assert len(self.read_lines(tmp_path)) == 1
 
     def test_every_option_has_a_description(self, tmp_path: Path) -> None:
-        for name, option in getattr(type(self.make_sink(tmp_path)), "__pydantic_fields__", {}).items():
-            assert name.startswith("_") or option.description, f"option {name!r} has no docstring"
+        for name, option in options_of(type(self.make_sink(tmp_path))).items():
+            assert option.description, f"option {name!r} has no docstring"
 
     def test_an_unknown_option_is_refused_by_name(self, tmp_path: Path) -> None:
         cls = type(self.make_sink(tmp_path))
@@ -163,6 +175,209 @@ class SinkContract:
         _drive(self.make_sink(tmp_path), lambda sink: [_open(sink), *use(sink), _flush(sink)])
 
 
+def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """Return an HTTP answer as bytes; the name of a header has ``_`` for ``-``."""
+    lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class FarEnd:
+    """A local HTTP server for the test of a sink: it remembers each request and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[bytes, bytes]] = []
+        """Head and body of every request."""
+        self.sent_bytes = 0
+        """How much it has answered."""
+        self.closing = threading.Event()
+        """Set when the test is over; what answers slowly waits on it."""
+        self.says: Callable[[], Iterator[bytes]] = lambda: iter([answer(204)])
+        """Makes an answer, piece by piece."""
+        end = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                try:
+                    while end._read(self.rfile):
+                        for piece in end.says():
+                            self.wfile.write(piece)
+                            end.sent_bytes += len(piece)
+                except OSError:
+                    return
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+        self.url = f"http://localhost:{self.port}/logs"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    def say(self, *pieces: bytes) -> None:
+        """Answer every request with these pieces."""
+        self.says = lambda: iter(pieces)
+
+    def go_on(self, head: bytes, piece: bytes, pause_seconds: float) -> None:
+        """Answer with *head* and then with *piece* again and again, until the test is over."""
+
+        def pieces() -> Iterator[bytes]:
+            yield head
+            while not self.closing.wait(pause_seconds):
+                yield piece
+
+        self.says = pieces
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    def _read(self, file: Any) -> bool:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = file.readline(65_536)
+            if not line:
+                return False
+            head += line
+        lengths = [line[15:] for line in head.lower().splitlines() if line.startswith(b"content-length:")]
+        self.requests.append((head, file.read(int(lengths[0])) if lengths else b""))
+        return True
+
+
+class NetworkSinkContract(SinkContract):
+    """What every sink that sends over HTTP must do besides.
+
+    Override `make_network_sink` too, and `success` if the far end says it in another way.
+    """
+
+    success: bytes = answer(200, b"{}", Content_Type="application/json")
+    """How the far end says that it accepted a batch."""
+
+    def make_network_sink(self, endpoint: str, *, secret: str, timeout_seconds: float) -> Sink:
+        """Return a new sink that sends to *endpoint*, an ``http://`` URL, with *secret* for its credentials."""
+        raise AssertionError(f"{type(self).__name__} must say how to make a sink for an endpoint")
+
+    def test_a_batch_is_kept_while_the_far_end_fails(self) -> None:
+        for status in (408, 425, 429, 500, 502, 503, 504, 520):
+            with FarEnd() as far_end:
+                far_end.say(answer(status))
+                error = self._fail(far_end.url, RetryableError)
+            assert not isinstance(error, MisconfiguredError), status
+
+    def test_the_far_end_is_left_alone_as_long_as_it_asks(self) -> None:
+        with FarEnd() as far_end:
+            far_end.say(answer(503, Retry_After="7"))
+            error = self._fail(far_end.url, RetryableError)
+        assert error.retry_after_seconds == 7.0
+
+    def test_a_batch_that_is_too_large_is_said_to_be(self) -> None:
+        with FarEnd() as far_end:
+            far_end.say(answer(413))
+            self._fail(far_end.url, BatchTooLargeError)
+
+    def test_refused_credentials_keep_the_batch(self) -> None:
+        for status in (401, 403):
+            with FarEnd() as far_end:
+                far_end.say(answer(status))
+                self._fail(far_end.url, CredentialsError)
+
+    def test_a_redirect_is_not_followed_and_keeps_the_batch(self) -> None:
+        for status in (301, 302, 307, 308):
+            with FarEnd() as far_end, FarEnd() as elsewhere:
+                far_end.say(answer(status, Location=elsewhere.url))
+                self._fail(far_end.url, RetryableError)
+                assert elsewhere.requests == []
+
+    def test_an_answer_that_does_not_come_is_awaited_until_the_deadline_and_ambiguous(self) -> None:
+        with FarEnd() as far_end:
+            far_end.go_on(b"", b"", 0.1)
+            started = time.monotonic()
+            error = self._fail(far_end.url, RetryableError, timeout_seconds=0.5)
+            assert 0.4 < time.monotonic() - started < 3
+        assert error.ambiguous
+
+    def test_an_answer_that_drips_is_cut_at_the_deadline(self) -> None:
+        with FarEnd() as far_end:
+            far_end.go_on(b"HTTP/1.1 204 -\r\nX: ", b"x", 0.05)
+            started = time.monotonic()
+            error = self._fail(far_end.url, RetryableError, timeout_seconds=0.5)
+            assert time.monotonic() - started < 3
+        assert error.ambiguous
+
+    def test_an_endless_answer_is_read_no_further_than_it_takes(self) -> None:
+        with FarEnd() as far_end:
+            far_end.go_on(b"HTTP/1.1 503 -\r\nContent-Length: 1000000000000\r\n\r\n", b"x" * 65_536, 0)
+            started = time.monotonic()
+            self._fail(far_end.url, RetryableError, timeout_seconds=5.0)
+            assert time.monotonic() - started < 3
+            assert far_end.sent_bytes < 32 * 1024 * 1024
+
+    def test_a_connection_cut_after_the_body_is_ambiguous(self) -> None:
+        with FarEnd() as far_end:
+            far_end.says = _hang_up
+            error = self._fail(far_end.url, RetryableError)
+        assert error.ambiguous
+
+    def test_nobody_there_is_no_ambiguity(self) -> None:
+        with FarEnd() as far_end:
+            gone = far_end.url
+        error = self._fail(gone, RetryableError)
+        assert not error.ambiguous
+
+    def test_a_proxy_in_the_environment_is_not_used(self, monkeypatch: Any) -> None:
+        with FarEnd() as far_end, FarEnd() as proxy:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            far_end.say(self.success)
+            self._write(far_end.url, make_batch("direct"))
+            assert len(far_end.requests) == 1
+            assert proxy.requests == []
+
+    def test_a_batch_written_again_is_the_same_to_the_byte(self) -> None:
+        with FarEnd() as far_end:
+            far_end.say(self.success)
+            batch = make_batch("one", "two")
+            self._write(far_end.url, batch)
+            self._write(far_end.url, batch)
+            assert len(far_end.requests) == 2
+            assert far_end.requests[0] == far_end.requests[1]
+
+    def test_no_secret_shows_in_the_sink(self) -> None:
+        sink = self.make_network_sink("http://localhost:1/logs", secret=_SECRET, timeout_seconds=5.0)
+        assert _SECRET not in repr(sink)
+        assert _SECRET not in str(getattr(sink, "destination", ""))
+        if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
+            assert _SECRET not in repr(dataclasses.asdict(sink))
+
+    def _fail(self, url: str, expected: type[Any], *, timeout_seconds: float = 5.0) -> Any:
+        """Return the error that a write ends in, which has no secret in it."""
+        try:
+            self._write(url, make_batch("one", "two"), timeout_seconds=timeout_seconds)
+        except DeliveryError as error:
+            assert isinstance(error, expected), f"{error!r} is no {expected.__name__}"
+            assert _SECRET not in "".join(traceback.format_exception(error))
+            return error
+        raise AssertionError(f"the batch counts as delivered; expected was {expected.__name__}")
+
+    def _write(self, url: str, batch: Batch, *, timeout_seconds: float = 5.0) -> None:
+        sink = self.make_network_sink(url, secret=_SECRET, timeout_seconds=timeout_seconds)
+        _drive(sink, lambda made: [_open(made), made.write(batch)])
+
+
+_SECRET: Final = "canary-hunter2"  # noqa: S105 - it is one, and must not be seen
+
+
+def _hang_up() -> Iterator[bytes]:
+    raise ConnectionAbortedError
+    yield b""
+
+
 def _open(sink: Any) -> Any:
     return sink.open() if hasattr(sink, "open") else None
 
@@ -175,8 +390,13 @@ def _drive(sink: Sink, use: Callable[[Sink], list[Any]]) -> None:
     """Use a sink as the pipeline does: plain functions are called, coroutines awaited in order, then it is closed."""
 
     async def run() -> None:
-        for result in [*use(sink), sink.close()]:
-            if inspect.isawaitable(result):
-                await result
+        try:
+            for result in use(sink):
+                if inspect.isawaitable(result):
+                    await result
+        finally:
+            closing = sink.close()
+            if inspect.isawaitable(closing):
+                await closing
 
     asyncio.run(run())

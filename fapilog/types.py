@@ -109,6 +109,8 @@ class Sink(Protocol):
 
     * ``open(self) -> None``: make sure it can work, called before the first record of a process and again in a
       forked child; it raises `OSError` or `ConfigurationError` if the sink cannot start;
+    * ``start(self) -> None``: make the threads it needs, called after `open` and just before the worker starts: at
+      the interpreter's end none can be made;
     * ``flush(self) -> None``: make durable (fsync) what `write` accepted.
     """
 

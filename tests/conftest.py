@@ -10,6 +10,7 @@ from fapilog import runtime
 from fapilog.diagnostics import report
 from fapilog.logger import slot
 from fapilog.testing import clear_context
+from tests.receiver import Receiver
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +36,17 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
         if name.upper().startswith("FAPILOG_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(scope="session")
+def _receiver_process() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def receiver(_receiver_process: Receiver) -> Iterator[Receiver]:
+    """An HTTP receiver in another process, with an empty memory."""
+    _receiver_process.reset()
+    yield _receiver_process
+    _receiver_process.reset()

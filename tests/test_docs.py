@@ -63,6 +63,17 @@ def test_the_delivery_page_explains_every_reason_for_a_loss_and_no_other() -> No
     assert explained == list(get_args(DropReason))
 
 
+def test_the_architecture_page_shows_the_house_as_it_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    house = page.partition("fapilog/\n")[2].partition("```")[0]
+    shown = set(re.findall(r"^    (\w+(?:\.py|/)) ", house, re.MULTILINE))
+    package = ROOT / "fapilog"
+    there = {path.name for path in package.glob("*.py")} | {
+        f"{path.parent.name}/" for path in package.glob("*/__init__.py")
+    }
+    assert shown == there
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_request_of_a_page_is_known(page: Path) -> None:
     assert set(re.findall(r"<!-- generated: ([\w-]+) -->", page.read_text())) <= set(hooks.GENERATORS)

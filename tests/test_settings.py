@@ -1,11 +1,14 @@
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from fapilog import LoggingSettings, configure_logging
 from fapilog.errors import ConfigurationError
 from fapilog.plugins import unmasked
+from fapilog.settings import OTHER_VARIABLES
 
 
 def test_options_in_a_settings_object_win_over_the_environment_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +86,122 @@ def test_a_secret_in_the_environment_is_shown_neither_by_settings_nor_by_an_erro
     with pytest.raises(ConfigurationError, match="no option is called 'token'") as caught:
         configure_logging(sinks=["file"])
     assert CANARY not in str(caught.value) + capfd.readouterr().err
+
+
+def test_keywords_win_over_the_environment_which_wins_over_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert LoggingSettings().level == "info"
+    (tmp_path / ".env").write_text("FAPILOG_LEVEL=trace\nfapilog_service=file\nOTHER=1\nFAPILOG_LOKI__TOKEN=file\n")
+    assert (LoggingSettings().level, LoggingSettings().service) == ("trace", "file")
+    monkeypatch.setenv("FAPILOG_LEVEL", "error")
+    monkeypatch.setenv("FAPILOG_LOKI__URL", "environment")
+    assert LoggingSettings().level == "error"
+    assert LoggingSettings(level="debug").level == "debug"
+    merged = LoggingSettings(loki={"token": "keyword"})  # type: ignore[call-arg]
+    assert unmasked(merged.sink_options) == {"loki": {"token": "keyword", "url": "environment"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("INFO", "info"), (" Warn ", "warning"), ("FATAL", "critical"), (10, "debug"), ("35", "warning"), (0, "trace")],
+)
+def test_a_level_is_a_name_or_a_number_in_any_case(given: Any, expected: str) -> None:
+    assert LoggingSettings(level=given).level == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("stdout", ["stdout"]),
+        ("stdout, duckdb ,", ["stdout", "duckdb"]),
+        ('["stdout", {"type": "file", "path": "a"}]', ["stdout", {"type": "file", "path": "a"}]),
+        ('{"type": "stdout"}', [{"type": "stdout"}]),
+        ("stdout,file:///var/log/app.log?level=error", ["stdout", "file:///var/log/app.log?level=error"]),
+        ("", []),
+    ],
+)
+def test_sinks_are_a_comma_list_a_json_list_or_uris(
+    written: str, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAPILOG_SINKS", written)
+    assert unmasked(LoggingSettings().sinks) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [
+        ("JSON_CONSOLE", "Pretty", "pretty"),
+        ("QUEUE_OVERFLOW", "DROP_OLDEST", "drop_oldest"),
+        ("QUEUE_MAXSIZE", "10", 10),
+        ("QUEUE_MAX_BYTES", "65536", 65536),
+        ("BLOCK_TIMEOUT_SECONDS", "0.5", 0.5),
+        ("SHUTDOWN_TIMEOUT_SECONDS", "0", 0.0),
+        ("ACCESS_LOG", "off", False),
+        ("REDACT_FIELDS", "iban,pin", ["iban", "pin"]),
+        ("REDACT_REPLACEMENT", "***", "***"),
+        ("SERVICE", "Shop", "Shop"),
+        ("ENV", "test", "test"),
+        ("VERSION", "1", "1"),
+    ],
+)
+@pytest.mark.parametrize("case", [str.upper, str.lower])
+def test_every_setting_is_a_variable_in_any_case(
+    name: str, written: str, expected: Any, case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(case(f"FAPILOG_{name}"), written)
+    assert getattr(LoggingSettings(), name.lower()) == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"level": "loud"}, "level: got 'loud'; known: trace, debug"),
+        ({"sinks": "[stdout"}, "sinks: this looks like JSON but is not"),
+        ({"queue_maxsize": 0}, "queue_maxsize: Input should be greater than 0"),
+        ({"queue_max_bytes": 1}, "queue_max_bytes: Input should be greater"),
+        ({"json_console": "xml"}, "json_console: Input should be 'auto', 'json' or 'pretty'"),
+        ({"levle": "info"}, "levle is not a setting; did you mean level?"),
+        ({"zzz": 1}, "zzz is not a setting; known: level, sinks"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told_by_name(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configure_logging(**wrong)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_an_unknown_variable_is_a_warning_with_the_nearest_name(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if where == "environment":
+        monkeypatch.setenv("FAPILOG_LEVLE", CANARY)
+    else:
+        (tmp_path / ".env").write_text(f"FAPILOG_LEVLE={CANARY}\n")
+    LoggingSettings()
+    said = capfd.readouterr().err
+    assert said.startswith("fapilog: FAPILOG_LEVLE is not a setting; did you mean FAPILOG_LEVEL? (in the ")
+    assert CANARY not in said
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
+def test_variables_that_are_read_elsewhere_are_no_mistake(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "1")
+    LoggingSettings()
+    assert capfd.readouterr().err == ""
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        LoggingSettings().level = "debug"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", sorted(LoggingSettings.model_fields))
+def test_every_setting_is_documented_beside_itself(name: str) -> None:
+    assert LoggingSettings.model_fields[name].description

@@ -101,6 +101,11 @@ class Server:
         """Whether anything of the server can still write to its stdout."""
         return self._readers[0].is_alive()
 
+    @property
+    def failing(self) -> bool:
+        """Whether its processes die as they start; uvicorn would begin new ones for ever."""
+        return not self.alive or any(line.endswith("] died") for line in list(self.complaints))
+
     def stop(self) -> bool:
         """Ask the server to end with SIGTERM and wait; return whether it did so in time."""
         self._process.terminate()

@@ -109,7 +109,7 @@ def _wait_until_it_answers(server: Server, lines: Lines, interrupts: "_Interrupt
     """Ask until every server process has answered once, each time through a new connection."""
     until = time.monotonic() + START_SECONDS
     while len(lines.pids) < PROCESSES and not interrupts.asked:
-        if not server.alive or time.monotonic() > until:
+        if server.failing or time.monotonic() > until:
             raise FapilogError("the server did not start:\n  " + "\n  ".join(server.complaints))
         with contextlib.suppress(httpx.HTTPError):
             httpx.get(f"{server.url}/products", timeout=5, trust_env=False)

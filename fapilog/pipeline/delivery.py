@@ -1,58 +1,42 @@
-"""Bring records to one sink: inbox, batch, write, try again, count.
+"""Bring records to one sink: inbox, batch, attempt, wait, try again, spool, count.
 
-Everything here runs on the worker's event loop, except a sink's plain functions, which run on a thread of their own.
+One task of the worker's event loop does all of it, in order; the sink itself runs on a thread of its own. With a spool,
+nothing stays in memory alone for longer than half a second while the far end does not answer, and what is on disk
+goes before anything newer.
 """
 
 import asyncio
 import inspect
-import queue as queues
 import random
-import threading
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
+import orjson
 
 from fapilog.diagnostics import DropReason, report
-from fapilog.encoding import text
-from fapilog.errors import RetryableError, SinkClosedError
-from fapilog.pipeline.ledger import SinkState, SinkStats
-from fapilog.pipeline.queue import Item, Queue
-from fapilog.plugins import OPTIONS
-from fapilog.settings import Level
-from fapilog.types import LEVELS, TRACE, WARNING, Batch, Sink
+from fapilog.errors import ConfigurationError
+from fapilog.failpoints import hit
+from fapilog.files.deadletters import DeadLetters
+from fapilog.pipeline.inbox import Inbox
+from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
+from fapilog.pipeline.options import DeliveryOptions
+from fapilog.pipeline.queue import NEVER, Item, Queue
+from fapilog.pipeline.sender import Outcome, Sender
+from fapilog.pipeline.spool import Spool, SpoolStats
+from fapilog.pipeline.threads import SinkThread, said
+from fapilog.types import LEVELS, TRACE, Batch, Record, Sink
 
 LOCAL_LINGER_SECONDS: Final = 0.05
 NETWORK_LINGER_SECONDS: Final = 1.0
-_FIRST_DELAY_SECONDS: Final = 0.5
-_LONGEST_DELAY_SECONDS: Final = 30.0
+SPOOL_AFTER_SECONDS: Final = 0.5
+"""How long a record may stay in memory alone while its sink does not answer."""
 
-
-@dataclass(config=OPTIONS, kw_only=True, frozen=True)
-class DeliveryOptions:
-    """What the pipeline does for a sink; every sink has these options beside its own."""
-
-    level: Level | None = None
-    """The lowest level this sink gets; None means all that the logger keeps."""
-
-    linger_seconds: NonNegativeFloat | None = None
-    """How long a record may wait for others to share its batch; None means 0.05, 1 for a sink whose `write` is a
-    coroutine, and 0 on a terminal."""
-
-    batch_max_records: PositiveInt = 10_000
-    """How many records one batch holds at most."""
-
-    batch_max_bytes: PositiveInt = 1024 * 1024
-    """How many bytes one batch holds at most; a single larger record is a batch of its own."""
-
-    max_retry_attempts: NonNegativeInt = 5
-    """How often a batch is tried again after the sink said that trying again may help."""
+_HURRIED_DELAY_SECONDS: Final = 0.05
 
 
 class Delivery:
-    """One sink, its inbox, and the count of what became of its records."""
+    """One sink, its inbox and its spool, and the count of what became of its records."""
 
     def __init__(
         self,
@@ -61,6 +45,8 @@ class Delivery:
         options: DeliveryOptions,
         queue: Queue,
         *,
+        make_spool: Callable[[], Spool] | None = None,
+        dead_letters: DeadLetters | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Deliver to *sink* what it is given; counters are guarded by the lock of *queue*."""
@@ -68,20 +54,31 @@ class Delivery:
         self.sink = sink
         self.options = options
         self.level = LEVELS[options.level] if options.level else TRACE
-        self._coroutine = inspect.iscoroutinefunction(sink.write)
-        self.linger_seconds = _linger(sink, options, coroutine=self._coroutine)
-        self.state: SinkState = "up"
+        self.linger_seconds = _linger_seconds(sink, options)
+        self._closed = False
+        self.summary = DropSummary()
+        self._sender = Sender(name, sink, options)
         self._queue = queue
         self._chance = chance
-        self._inbox: deque[Item] = deque()
-        self._inbox_bytes = 0
+        self._make_spool = make_spool
+        self._dead_letters = dead_letters
+        self._inbox = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
         self._given = 0
         self._in_flight = 0
+        self._moving = 0
+        self._spooled = 0
+        self._spooled_bytes = 0
+        self._spool_oldest_ns: int | None = None
+        self._spool_dropped: Counter[DropReason] = Counter()
+        self._adopted = 0
         self._delivered = 0
         self._routed_away = 0
+        self._ambiguous = 0
+        self._retries = 0
         self._dropped: Counter[DropReason] = Counter()
+        self._spool: Spool | None = None
+        self._spool_thread: SinkThread | None = None
         self._hurried = 0
-        self._thread: _SinkThread | None = None
 
     def open(self) -> None:
         """Let the sink make sure that it can work.
@@ -97,307 +94,410 @@ class Delivery:
         """Do the same before the first record, when there is nobody left to raise to: a sink that cannot is closed."""
         try:
             self.open()
+            starting = getattr(self.sink, "start", None)
+            if starting is not None:
+                starting()
         except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
-            report(f"sink {self.name} cannot start: {_said(error)}")
-            self.state = "closed"
+            report(f"sink {self.name} cannot start: {said(error)}")
+            self._closed = True
 
     # On the worker's loop
 
-    def begin(self, worker_linger_seconds: float) -> asyncio.Task[None]:
+    def begin(self, worker_linger_seconds: float) -> "asyncio.Task[None]":
         """Start delivering on the running loop; *worker_linger_seconds* were waited already."""
         self._loop = asyncio.get_running_loop()
+        self._nudge = asyncio.Event()
+        """Tells the sender that there is something to look at."""
         self._arrived = asyncio.Event()
+        """Tells the same to the keeper."""
+        self._disk = asyncio.Lock()
+        self._standing_back = False
         self._progress = asyncio.Event()
         self._wait_seconds = max(0.0, self.linger_seconds - worker_linger_seconds)
-        if not self._coroutine:
-            self._thread = _SinkThread(self.name, self._loop)
+        self._thread = SinkThread(self.name)
+        self._sender.thread = self._thread
+        if self._make_spool is not None and not self._closed:
+            self._spool = self._make_spool()
+            self._spool_thread = SinkThread(f"{self.name}-spool")
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
 
     @property
-    def full(self) -> bool:
-        """Whether the inbox has no room, while the sink is still making progress."""
-        return self.state != "closed" and (
-            self._inbox_bytes >= self._queue.max_bytes or len(self._inbox) >= self._queue.max_records
-        )
+    def state(self) -> SinkState:
+        """What is known of the sink."""
+        return "closed" if self._closed else self._sender.state
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many records and bytes log calls may send on, so that they wait for a sink that works but is slow.
+
+        An empty inbox takes all that the queue can hold. A sink that is stuck, down or spooling holds up nobody.
+        """
+        if self.state != "up" or self._spool is not None or not self._inbox:
+            return NEVER, NEVER
+        return self._inbox.max_records - len(self._inbox), self._inbox.max_bytes - self._inbox.bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the inbox is half empty again, or will take nothing more in any case."""
+        return not self._closed and 2 * self._inbox.bytes < self._inbox.max_bytes
+
+    @property
+    def spooled(self) -> int:
+        """How many records wait on disk."""
+        return self._spooled
+
+    @property
+    def waiting(self) -> int:
+        """How many records are in memory alone."""
+        return len(self._inbox) + self._moving + self._in_flight
 
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
         wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
-        kept, size = self._fit(wanted)
+        if self.options.filter is not None:
+            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        kept, evicted = self._inbox.fit(wanted)
         with self._queue.lock:
             self._given += len(items)
             self._routed_away += len(items) - len(wanted)
-            if self.state == "closed":
-                self._dropped["sink_closed"] += len(wanted)
+            if self._closed:
+                self._drop("sink_closed", len(wanted))
                 return
-            self._dropped["inbox_full"] += len(wanted) - len(kept)
+            lost = len(wanted) - len(kept) + evicted
+            self._inbox.evict(evicted)
             self._inbox.extend(kept)
-            self._inbox_bytes += size
+            if lost:
+                self._drop("inbox_full", lost)
+        if lost:
+            report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
+        self._nudge.set()
         self._arrived.set()
 
     async def settle(self) -> None:
-        """Return when everything given so far was delivered or dropped."""
+        """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool."""
         target = self._given
         self.hurry(1)
         try:
-            while self._finished() < target:
+            while self._given - self.waiting < target and not self._closed:
                 self._progress.clear()
                 await self._progress.wait()
         finally:
             self.hurry(-1)
 
     def hurry(self, change: int) -> None:
-        """Skip the linger while somebody waits."""
+        """Skip every linger while somebody waits."""
         self._hurried += change
+        self._nudge.set()
         self._arrived.set()
 
-    async def sync(self) -> None:
-        """Make durable what the sink accepted, if it can."""
+    async def make_durable(self) -> bool:
+        """Bring everything given so far to disk, sending or spooling it; return whether all of it is there."""
+        lost = sum(self._dropped.values())
+        if not (hasattr(self.sink, "flush") or self._spool is not None):
+            return False
+        await self.settle()
+        synced = await self.sync() or (self._spool is not None and not self._closed)
+        return synced and sum(self._dropped.values()) == lost
+
+    async def sync(self) -> bool:
+        """Make durable what the sink accepted, if it can; return whether it is."""
         flushing = getattr(self.sink, "flush", None)
-        if flushing is not None and self.state != "closed":
-            try:
-                await self._call(flushing)
-            except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
-                report(f"sink {self.name} cannot flush: {_said(error)}", key=f"flush {self.name}")
+        if flushing is None or self._closed:
+            return False
+        hit("sink.flush")
+        try:
+            await self._thread.call(flushing)
+        except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
+            report(f"sink {self.name} cannot flush: {said(error)}", key=f"flush {self.name}")
+            return False
+        return True
 
     async def end(self) -> None:
-        """Drop what is left, counted, and close the sink."""
-        with self._queue.lock:
-            self._dropped["shutdown_timeout"] += len(self._inbox)
-            self._inbox.clear()
-            self._inbox_bytes = 0
-            self.state = "closed"
+        """Count what is left as lost, and close the sink and the spool."""
+        self._close_inbox("shutdown_timeout")
         try:
-            await self._call(self.sink.close)
+            await self._thread.call(self.sink.close)
+            if self._spool is not None:
+                await self._on_disk(self._spool.close)
         except Exception as error:  # noqa: BLE001 - as above
-            report(f"sink {self.name} cannot close: {_said(error)}", key=f"close {self.name}")
-        if self._thread is not None:
+            report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
+        finally:  # also when a stuck sink used up the time for this
             self._thread.stop()
+            if self._spool_thread is not None:
+                self._spool_thread.stop()
 
     def stats(self) -> SinkStats:
         """Return the counters; the queue's lock must be held."""
         queue = self._queue
         on_the_way = queue.taken - queue.evicted - self._given
         dropped = Counter(self._dropped)
-        if queue.evicted:
-            dropped["evicted"] += queue.evicted
+        dropped["evicted"] += queue.evicted
         return SinkStats(
             state=self.state,
             accepted=queue.accepted,
+            adopted=self._adopted,
             routed_away=self._routed_away,
             delivered=self._delivered,
-            queued=len(queue.items) + on_the_way + len(self._inbox),
+            queued=len(queue.items) + on_the_way + len(self._inbox) + self._moving,
             in_flight=self._in_flight,
+            spooled=self._spooled,
+            spooled_bytes=self._spooled_bytes,
+            spool_oldest_ns=self._spool_oldest_ns,
+            ambiguous=self._ambiguous,
+            retries=self._retries,
+            delays=self._sender.delays,
+            inbox_bytes=self._inbox.bytes,
             dropped={reason: count for reason, count in dropped.items() if count},
         )
 
-    def pending(self) -> int:
-        """Return how many given records are neither delivered nor dropped."""
-        return self._given - self._finished()
-
-    def _finished(self) -> int:
-        with self._queue.lock:
-            return self._routed_away + self._delivered + sum(self._dropped.values())
+    # The sender, and the keeper of what cannot be sent
 
     async def _run(self) -> None:
+        """Send, for ever. With a spool, a second task brings to disk what has to wait."""
+        keeper = self._loop.create_task(self._keep()) if self._spool is not None else None
+        try:
+            if self._spool is not None:
+                await self._adopt()
+            while True:
+                try:
+                    await self._round()
+                except Exception as error:  # noqa: BLE001 - a fault of ours must not end the delivery
+                    report(f"the delivery to {self.name} failed and goes on: {said(error)}", key=f"run {self.name}")
+                    await asyncio.sleep(_HURRIED_DELAY_SECONDS)
+                self._progress.set()
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+
+    async def _round(self) -> None:
+        """Send one batch: from the spool while it holds anything, else from the inbox."""
+        error: Exception | None = None
+        if self._spooled:
+            error = await self._send_spooled()
+        elif not self._inbox or self._moving:
+            self._nudge.clear()
+            await self._nudge.wait()
+            if not self._moving:
+                await self._linger()
+        else:
+            with self._queue.lock:
+                items = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
+                self._in_flight = len(items)
+            rest = items  # what is still in memory alone if a fault of ours, or the end, cuts this short
+            try:
+                rest, error = await self._send(items)
+            finally:
+                with self._queue.lock:
+                    self._inbox.give_back(rest)
+                    self._in_flight = 0
+        if self._sender.state == "closed":
+            self._close_inbox("sink_closed")
+        elif error is not None:
+            await self._stand_back(error)
+
+    async def _send(self, items: list[Item]) -> tuple[list[Item], Exception | None]:
+        """Send records that are in memory; return those that have to stay there, and why."""
+        attempt = asyncio.ensure_future(self._sender.send(Batch(items)))
+        try:
+            if self._spool is not None:
+                done, _ = await asyncio.wait({attempt}, timeout=SPOOL_AFTER_SECONDS)
+                if not done and await self._to_spool(items, in_flight=True):
+                    # On disk now, whatever comes of the attempt; if it succeeds after all they are acknowledged there.
+                    return [], await self._settle_spooled(await attempt)
+            outcome = await attempt
+        except asyncio.CancelledError:
+            attempt.cancel()
+            raise
+        rest = items[outcome.processed :]
+        with self._queue.lock:
+            self._in_flight = len(rest)
+            self._count(outcome)
+        await self._bury(outcome)
+        if rest and self._spool is not None and await self._to_spool(rest, in_flight=True):
+            rest = []
+        return rest, outcome.error
+
+    async def _send_spooled(self) -> Exception | None:
+        items = await self._on_disk(self._read)
+        if not items:
+            return None
+        attempt = asyncio.ensure_future(self._sender.send(Batch(items)))
+        try:
+            return await self._settle_spooled(await attempt)
+        except asyncio.CancelledError:
+            attempt.cancel()
+            raise
+
+    async def _settle_spooled(self, outcome: Outcome) -> Exception | None:
+        """Acknowledge in the spool what an attempt has processed, then count it; return why it stopped, if it did."""
+        await self._bury(outcome)
+        await self._on_disk(self._acknowledge, outcome)
+        return outcome.error
+
+    async def _keep(self) -> None:
+        """Bring what arrives to disk while it cannot be sent: behind what is there, or because the sink failed."""
         while True:
-            if not self._inbox:
-                self._arrived.clear()
+            self._arrived.clear()
+            if self._inbox and (self._spooled or self._standing_back) and not self._closed:
+                if not self._hurried:
+                    await asyncio.sleep(SPOOL_AFTER_SECONDS)
+                with self._queue.lock:
+                    items = self._inbox.take(self._inbox.max_records, self._inbox.max_bytes)
+                    self._moving = len(items)
+                kept = False
+                try:
+                    kept = await self._to_spool(items, in_flight=False)
+                finally:
+                    if not kept:
+                        with self._queue.lock:
+                            self._moving = 0
+                            self._inbox.give_back(items)
+                self._progress.set()
+                self._nudge.set()
+                if not kept:
+                    await asyncio.sleep(SPOOL_AFTER_SECONDS)
+            else:
                 await self._arrived.wait()
-                if self._inbox:
-                    await self._linger()
-                continue
-            batch = self._next_batch()
-            await self._deliver(batch)
-            self._progress.set()
+
+    async def _to_spool(self, items: list[Item], *, in_flight: bool) -> bool:
+        """Append records to the spool and fsync them; return whether they are there, and no longer in memory alone."""
+        try:
+            await self._on_disk(self._append, items, in_flight)
+        except (OSError, ConfigurationError) as error:
+            report(f"sink {self.name} cannot spool: {said(error)}", key=f"spool {self.name}")
+            return False
+        return True
+
+    async def _adopt(self) -> None:
+        """Take over what processes that died have left for this sink."""
+        try:
+            await self._on_disk(self._take_over)
+        except (OSError, ConfigurationError) as error:
+            report(f"sink {self.name} cannot look at its spool: {said(error)}", key=f"spool {self.name}")
+
+    async def _bury(self, outcome: Outcome) -> None:
+        """Keep what no far end will take where a person can look at it."""
+        if outcome.dead and self._dead_letters is not None and self._spool_thread is not None:
+            try:
+                await self._on_disk(self._dead_letters.append, outcome.dead)
+            except OSError as error:
+                report(f"sink {self.name} cannot keep dead letters: {said(error)}", key=f"dead {self.name}")
+
+    async def _on_disk(self, function: Callable[..., Any], *args: Any) -> Any:
+        assert self._spool_thread is not None  # noqa: S101 - only asked for with a spool
+        async with self._disk:
+            return await self._spool_thread.call(function, *args)
+
+    # On the spool's thread, one at a time; its figures are read before the lock is taken, for that may read the disk
+
+    def _append(self, items: list[Item], in_flight: bool) -> None:
+        assert self._spool is not None  # noqa: S101 - as above
+        self._spool.append(items)
+        self._spool.sync()
+        stats = self._spool.stats()
+        with self._queue.lock:
+            if in_flight:
+                self._in_flight = 0
+            else:
+                self._moving = 0
+            self._carry_over(stats)
+
+    def _acknowledge(self, outcome: Outcome) -> None:
+        assert self._spool is not None  # noqa: S101 - as above
+        still_there = self._spool.acknowledge(outcome.processed)
+        stats = self._spool.stats()
+        with self._queue.lock:
+            # What the spool gave up meanwhile, to make room, is counted there though it was sent.
+            self._delivered -= outcome.processed - still_there
+            self._count(outcome)
+            self._carry_over(stats)
+
+    def _take_over(self) -> None:
+        assert self._spool is not None  # noqa: S101 - as above
+        adopted = self._spool.adopt()
+        stats = self._spool.stats()
+        with self._queue.lock:
+            self._adopted += adopted
+            self._carry_over(stats)
+
+    def _read(self) -> list[Record]:
+        assert self._spool is not None  # noqa: S101 - as above
+        records = self._spool.read(self.options.batch_max_records, self.options.batch_max_bytes)
+        stats = self._spool.stats()
+        with self._queue.lock:
+            self._carry_over(stats)
+        return records
+
+    def _carry_over(self, stats: SpoolStats) -> None:
+        """Take the spool's figures, and count what it gave up by itself; the lock is held."""
+        for reason, count in stats.dropped.items():
+            if count > self._spool_dropped[reason]:
+                self._drop(reason, count - self._spool_dropped[reason])
+                self._spool_dropped[reason] = count
+        self._spooled = stats.records
+        self._spooled_bytes = stats.size_bytes
+        self._spool_oldest_ns = stats.oldest_timestamp_ns
+
+    def _close_inbox(self, reason: DropReason) -> None:
+        with self._queue.lock:
+            self._closed = True
+            left = self._inbox.clear()
+            if left:
+                self._drop(reason, left)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._delivered += outcome.delivered
+        self._ambiguous += outcome.in_doubt
+        for reason, count in outcome.dropped.items():
+            self._drop(reason, count)
+
+    async def _stand_back(self, error: Exception) -> None:
+        """Leave the sink alone for a while. Without a spool, somebody who waits for the records shortens it."""
+        self._sender.fail(error)
+        with self._queue.lock:
+            self._retries += 1
+        until = self._loop.time() + self._sender.delay_seconds(error, self._chance())
+        self._standing_back = True
+        self._arrived.set()
+        self._progress.set()
+        try:
+            while (left := until - self._loop.time()) > 0:
+                if self._hurried and self._spool is None:
+                    await asyncio.sleep(min(left, _HURRIED_DELAY_SECONDS))
+                    return
+                self._nudge.clear()
+                await wait_for_event(self._nudge, left)
+        finally:
+            self._standing_back = False
 
     async def _linger(self) -> None:
         """Wait for company, unless somebody waits for the records or a batch is full."""
-        if not self._wait_seconds:
-            return
         until = self._loop.time() + self._wait_seconds
-        while not self._hurried and len(self._inbox) < self.options.batch_max_records:
-            left = until - self._loop.time()
-            if left <= 0 or self._inbox_bytes >= self.options.batch_max_bytes:
+        while (left := until - self._loop.time()) > 0 and not self._hurried:
+            if len(self._inbox) >= self.options.batch_max_records or self._inbox.bytes >= self.options.batch_max_bytes:
                 return
-            self._arrived.clear()
-            await wait_for_event(self._arrived, left)
+            self._nudge.clear()
+            await wait_for_event(self._nudge, left)
 
-    def _next_batch(self) -> Batch:
-        with self._queue.lock:
-            records: list[Item] = []
-            size = 0
-            while self._inbox and len(records) < self.options.batch_max_records:
-                size += len(self._inbox[0][2])
-                if records and size > self.options.batch_max_bytes:
-                    break
-                records.append(self._inbox.popleft())
-            batch = Batch(records)
-            self._inbox_bytes -= batch.size_bytes
-            self._in_flight = len(batch)
-            return batch
+    def _drop(self, reason: DropReason, count: int) -> None:
+        self._dropped[reason] += count
+        self.summary.note(reason, count)
 
-    async def _deliver(self, batch: Batch) -> None:
-        """Write one batch and account for all of it, whatever happens."""
-        reason: DropReason | None = "shutdown_timeout"  # what is true if this task is cancelled
+    def _passes(self, wanted: Callable[[dict[str, Any]], bool], item: Item) -> bool:
         try:
-            reason = await self._attempt(batch)
-        finally:
-            with self._queue.lock:
-                self._in_flight = 0
-                if reason is None:
-                    self._delivered += len(batch)
-                else:
-                    self._dropped[reason] += len(batch)
-
-    async def _attempt(self, batch: Batch) -> DropReason | None:
-        for attempt in range(self.options.max_retry_attempts + 1):
-            try:
-                await self._call(self.sink.write, batch)
-            except (RetryableError, OSError) as error:
-                self.state = "retrying"
-                report(f"sink {self.name} will be tried again: {_said(error)}", key=f"retry {self.name}")
-                if attempt < self.options.max_retry_attempts:
-                    await asyncio.sleep(self._delay(attempt))
-            except SinkClosedError:
-                with self._queue.lock:
-                    self.state = "closed"
-                    self._dropped["sink_closed"] += len(self._inbox)
-                    self._inbox.clear()
-                    self._inbox_bytes = 0
-                return "sink_closed"
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and _cancelled():
-                    raise
-                report(f"sink {self.name} lost {len(batch)} records: {_said(error)}", key=f"sink_error {self.name}")
-                return "sink_error"
-            else:
-                self.state = "up"
-                return None
-        report(f"sink {self.name} lost {len(batch)} records after {self.options.max_retry_attempts} retries")
-        return "retries_exhausted"
-
-    def _delay(self, attempt: int) -> float:
-        """Return a random share of a doubling delay: with full jitter many processes do not come back at once."""
-        return self._chance() * min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0**attempt)
-
-    async def _call(self, function: Callable[..., Any], *args: Any) -> None:
-        if inspect.iscoroutinefunction(function):
-            await function(*args)
-        elif self._thread is None:
-            result = function(*args)
-            if inspect.isawaitable(result):
-                await result
-        else:
-            await self._thread.call(function, *args)
-
-    def _fit(self, wanted: list[Item]) -> tuple[list[Item], int]:
-        """Choose what there is room for, and its size; warnings and above first. ``drop_oldest`` makes room instead."""
-        records = self._queue.max_records - len(self._inbox)
-        room = self._queue.max_bytes - self._inbox_bytes
-        size = sum([len(item[2]) for item in wanted])
-        if size <= room and len(wanted) <= records:
-            return wanted, size
-        report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
-        if self._queue.overflow == "drop_oldest":
-            self._evict(size - room, len(wanted) - records)
-            records = self._queue.max_records - len(self._inbox)
-            room = self._queue.max_bytes - self._inbox_bytes
-            wanted = wanted[-records:]
-        kept: dict[int, Item] = {}
-        for severe in (True, False):
-            for position, item in enumerate(wanted):
-                if (item[0] >= WARNING) is severe and len(item[2]) <= room and len(kept) < records:
-                    room -= len(item[2])
-                    kept[position] = item
-        chosen = [kept[position] for position in sorted(kept)]
-        return chosen, sum([len(item[2]) for item in chosen])
-
-    def _evict(self, excess_bytes: int, excess: int) -> None:
-        with self._queue.lock:
-            while self._inbox and (excess_bytes > 0 or excess > 0):
-                size = len(self._inbox.popleft()[2])
-                self._inbox_bytes -= size
-                excess_bytes -= size
-                excess -= 1
-                self._dropped["inbox_full"] += 1
+            return bool(wanted(orjson.loads(item[2])))
+        except Exception as error:  # noqa: BLE001 - a filter that fails must not cost the record
+            report(f"the filter of sink {self.name} failed and lets the record pass: {said(error)}")
+            return True
 
 
-class _SinkThread:
-    """A thread that runs a sink's plain functions one at a time, and answers on the event loop."""
-
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._calls: queues.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], asyncio.Future[None]] | None] = (
-            queues.SimpleQueue()
-        )
-        self._running = True
-        try:
-            threading.Thread(target=self._run, name=f"fapilog-{name}", daemon=True).start()
-        except RuntimeError:  # no more threads at all, or the interpreter is ending: the loop's thread does it
-            self._running = False
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[None]:
-        """Run `function(*args)` on the thread; the returned future has its outcome."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        if self._running:
-            self._calls.put((function, args, future))
-        else:
-            self._answer(future, _outcome(function, args))
-        return future
-
-    def stop(self) -> None:
-        """Let the thread end after its current call."""
-        self._calls.put(None)
-
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            function, args, future = call
-            error = _outcome(function, args)
-            try:
-                self._loop.call_soon_threadsafe(self._answer, future, error)
-            except RuntimeError:  # the loop was closed while the sink was stuck; nobody waits any more
-                return
-
-    @staticmethod
-    def _answer(future: asyncio.Future[None], error: BaseException | None) -> None:
-        if future.done():  # cancelled at the deadline
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-
-
-def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> BaseException | None:
-    try:
-        function(*args)
-    except BaseException as error:  # noqa: BLE001 - SystemExit in a sink must not end its thread
-        # A future refuses StopIteration, and SystemExit in one would end the loop.
-        return error if isinstance(error, Exception) and not isinstance(error, StopIteration) else _ForeignError(error)
-    return None
-
-
-class _ForeignError(Exception):
-    """Stands in for what a sink raised that is no ordinary exception."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(_said(error))
-
-
-def _cancelled() -> bool:
-    """Tell a cancellation that we asked for from a `CancelledError` that a sink let out."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _linger(sink: Sink, options: DeliveryOptions, *, coroutine: bool) -> float:
+def _linger_seconds(sink: Sink, options: DeliveryOptions) -> float:
     if options.linger_seconds is not None:
-        return options.linger_seconds
+        return float(options.linger_seconds)
     default = getattr(sink, "default_linger_seconds", None)
     if isinstance(default, int | float):
         return float(default)
-    return NETWORK_LINGER_SECONDS if coroutine else LOCAL_LINGER_SECONDS
+    return NETWORK_LINGER_SECONDS if inspect.iscoroutinefunction(sink.write) else LOCAL_LINGER_SECONDS
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
@@ -407,7 +507,3 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
         await event.wait()
     finally:
         timer.cancel()
-
-
-def _said(error: BaseException) -> str:
-    return f"{'' if isinstance(error, _ForeignError) else type(error).__name__ + ': '}{text(error, 500)}"

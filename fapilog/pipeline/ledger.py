@@ -1,24 +1,71 @@
 """What became of every record: exact integers, read in one consistent snapshot."""
 
+import time
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from fapilog.diagnostics import DropReason
 
-SinkState: TypeAlias = Literal["up", "retrying", "closed"]
+SinkState: TypeAlias = Literal["up", "down", "stalled", "closed"]
+
+DELAY_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+"""Upper bounds of the delivery delay histogram, in seconds; what is above the last counts in one more."""
+
+
+class DropSummary:
+    """What was dropped since it was last told, so that one record can tell it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[DropReason] = Counter()
+        self.first_ns = 0
+        self.last_ns = 0
+
+    def note(self, reason: DropReason, count: int) -> None:
+        """Add *count* records, dropped now."""
+        self.last_ns = time.time_ns()
+        if not self.counts:
+            self.first_ns = self.last_ns
+        self.counts[reason] += count
+
+    def take(self) -> tuple[dict[DropReason, int], int, int]:
+        """Return counts by reason and when the first and the last was, and begin anew."""
+        taken = dict(self.counts), self.first_ns, self.last_ns
+        self.counts.clear()
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How long records were on their way, from the log call to the sink's answer: one observation for each batch."""
+
+    counts: tuple[int, ...] = (0,) * (len(DELAY_BUCKETS) + 1)
+    """Batches per bucket of `DELAY_BUCKETS`, not cumulative."""
+
+    total_seconds: float = 0.0
+    """The sum of all observations."""
+
+    def observe(self, seconds: float) -> "Delays":
+        """Return these delays with one more."""
+        at = bisect_left(DELAY_BUCKETS, seconds)
+        counts = (*self.counts[:at], self.counts[at] + 1, *self.counts[at + 1 :])
+        return Delays(counts, self.total_seconds + seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class SinkStats:
-    """The records of one sink. At every moment `accepted` is the sum of the other numbers."""
+    """The records of one sink. At every moment `accepted` and `adopted` are the sum of what became of them."""
 
     state: SinkState
+    """Up; down: it failed often and is probed now and then; stalled: it does not return; closed: for good."""
+
     accepted: int
     """Admitted to the queue."""
 
     routed_away: int
-    """Not wanted by this sink: below its level."""
+    """Not wanted by this sink: below its level, or refused by its filter."""
 
     delivered: int
     queued: int
@@ -28,12 +75,32 @@ class SinkStats:
     """Handed to the sink, which has not answered yet."""
 
     dropped: Mapping[DropReason, int]
+    inbox_bytes: int = 0
+    """Size of the records in this sink's inbox, which has the bounds of the queue."""
+
+    adopted: int = 0
+    """Taken over from the spools of processes that died."""
+
+    spooled: int = 0
+    """On disk, waiting for the far end; one that is being sent from there is among them."""
+
+    spooled_bytes: int = 0
+    spool_oldest_ns: int | None = None
+    """When the oldest spooled record was logged, in nanoseconds since the epoch; None if none is spooled."""
+
+    ambiguous: int = 0
+    """Records sent without an answer, counted each time: each may be at the far end once more than it should."""
+
+    retries: int = 0
+    """Batches tried again."""
+
+    delays: Delays = field(default_factory=Delays)
 
     @property
     def balanced(self) -> bool:
-        """Whether every accepted record is somewhere."""
-        known = self.routed_away + self.delivered + self.queued + self.in_flight + sum(self.dropped.values())
-        return known == self.accepted
+        """Whether every record is somewhere, once."""
+        known = self.routed_away + self.delivered + self.queued + self.in_flight + self.spooled
+        return known + sum(self.dropped.values()) == self.accepted + self.adopted
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +114,7 @@ class Stats:
     """Admitted to the queue and numbered."""
 
     filtered: Mapping[str, int]
-    """Taken out on purpose, by a processor."""
+    """Taken out on purpose, by reason."""
 
     dropped: Mapping[DropReason, int]
     """Refused at the door, before a number was given."""
@@ -55,6 +122,9 @@ class Stats:
     queue_records: int
     queue_bytes: int
     sinks: Mapping[str, SinkStats]
+    queue_max_records: int = 0
+    queue_max_bytes: int = 0
+    worker_restarts: int = 0
 
     @property
     def lost(self) -> int:
@@ -69,9 +139,13 @@ class FlushResult:
     """What a flush achieved, by sink."""
 
     pending: Mapping[str, int]
-    """How many of the records accepted before the flush are still on their way to each sink; 0 means delivered."""
+    """How many of the records accepted before the flush are still on their way to each sink; 0 means that all were
+    delivered, spooled and fsynced, or counted as dropped."""
+
+    spooled: Mapping[str, int] = field(default_factory=dict)
+    """How many records wait on disk for each sink whose far end is down."""
 
     @property
     def ok(self) -> bool:
-        """Whether everything accepted before the flush was delivered or accounted for."""
+        """Whether nothing accepted before the flush is in memory alone."""
         return not any(self.pending.values())

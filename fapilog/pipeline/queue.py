@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from fapilog.diagnostics import DropReason
+from fapilog.pipeline.ledger import DropSummary
 from fapilog.types import INFO, WARNING
 
 Overflow: TypeAlias = Literal["auto", "drop", "drop_oldest", "block", "sample"]
@@ -80,6 +81,7 @@ class Queue:
         """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
         self.dropped: Counter[DropReason] = Counter()
         self.evicted = 0
+        self.summary = DropSummary()
         self.wake_at = NEVER
         """`wake` is called once, when this many bytes are waiting."""
         self.wake: Callable[[], None] = _nobody
@@ -125,14 +127,21 @@ class Queue:
         with self.lock:
             return not (self._admit(level, 0) or (self.closed and self.heir is not None))
 
-    def take(self) -> tuple[list[Item], int]:
-        """Remove and return everything that waits, oldest first, and its size in bytes."""
+    def take(self, max_records: int = NEVER, max_bytes: int = NEVER) -> tuple[list[Item], int]:
+        """Remove and return what waits, oldest first, as far as these bounds allow, and its size in bytes."""
         fresh: deque[Item] = deque()
         with self.lock:
-            # No call between reading and writing back: a finaliser that logs would run in it.
-            taken, size = self.items, self.bytes
-            self.items, self.bytes = fresh, 0
-            self.pressed = self.closed
+            if len(self.items) <= max_records and self.bytes <= max_bytes:
+                # No call between reading and writing back: a finaliser that logs would run in it.
+                taken, size = self.items, self.bytes
+                self.items, self.bytes = fresh, 0
+            else:
+                taken, size = fresh, 0
+                while len(taken) < max_records and size + len(self.items[0][2]) <= max_bytes:
+                    size += len(self.items[0][2])
+                    taken.append(self.items.popleft())
+                self.bytes -= size
+            self.pressed = self.closed or self._is_pressed()
             count = len(taken)
             self.taken += count
             if self._waiting:
@@ -148,6 +157,9 @@ class Queue:
         with self.lock:
             self.closed = self.pressed = True
             self._room.notify_all()
+
+    def _is_pressed(self) -> bool:
+        return self.bytes >= self._pressure_bytes or len(self.items) >= self._pressure_records
 
     def _fill(self, size: int) -> float:
         return max((self.bytes + size) / self.max_bytes, (len(self.items) + 1) / self.max_records)
@@ -192,12 +204,14 @@ class Queue:
             self.bytes -= length
             self.taken += 1
             self.evicted += 1
+            self.summary.note("evicted", 1)
         return True
 
     def _drop(self, reason: DropReason) -> bool:
         if self.closed and self.heir is not None:
             return False
         self.dropped[reason] += 1
+        self.summary.note(reason, 1)
         return False
 
 

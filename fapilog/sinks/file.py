@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from pydantic.dataclasses import dataclass
 from fapilog.errors import ConfigurationError
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
+
+try:
+    import fcntl
+except ImportError:  # Windows: files there are not shared
+    fcntl = None  # type: ignore[assignment]
 
 _FLAGS = (
     os.O_WRONLY
@@ -50,8 +56,11 @@ class FileSink:
             os.close(fd)
             raise ConfigurationError(f"{str(self.path)!r} is not a regular file; give the path of one")
         self._fd = fd
-        if found.st_size and _last_byte(self.path, found.st_size) != b"\n":
-            os.write(fd, b"\n")
+        if _is_alone(fd):
+            size = os.fstat(fd).st_size
+            if size and _last_byte(self.path, size) != b"\n":
+                os.write(fd, b"\n")
+        _share(fd)
 
     def write(self, batch: Batch) -> None:
         """Append all lines of *batch*. If the file was moved or deleted since, a new one is made.
@@ -103,6 +112,26 @@ class FileSink:
         end = os.lseek(self._fd, 0, os.SEEK_CUR)
         if os.fstat(self._fd).st_size == end:
             os.ftruncate(self._fd, end - written)
+
+
+def _is_alone(fd: int) -> bool:
+    """Tell whether no other sink has this file open, and keep it so until `_share` is called.
+
+    The end of a file that another process is just writing to looks torn and is not.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _share(fd: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks, or another process that begins in this very moment
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _last_byte(path: Path, size: int) -> bytes:

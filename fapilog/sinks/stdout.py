@@ -40,6 +40,7 @@ class StdoutSink:
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
+    _absent: bool = field(default=False, init=False, repr=False)
     _pretty: bool = field(default=False, init=False, repr=False)
     _colour: bool = field(default=False, init=False, repr=False)
 
@@ -50,10 +51,12 @@ class StdoutSink:
 
     def open(self) -> None:
         """Look at what standard output is."""
+        # Without a standard output at the start its number is given to the next file that is opened.
+        self._absent = self.fd == 1 and sys.__stdout__ is None
         terminal = _is_terminal(self.fd)
         self._pretty = self.format == "pretty" or (self.format == "auto" and terminal)
         self._colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and not os.environ.get("NO_COLOR"))
-        if fcntl is not None and self._private is None:
+        if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
                 if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
                     # Without O_NONBLOCK this open would wait for a reader if there is none.
@@ -61,6 +64,8 @@ class StdoutSink:
 
     def write(self, batch: Batch) -> None:
         """Write all lines of *batch*, whole."""
+        if self._absent:
+            raise SinkClosedError("there is no standard output")
         if self._pretty:
             text = "".join([formats.pretty(line, colour=self._colour) for line in batch.lines])
             payload = text.encode("utf-8", "backslashreplace")
@@ -79,7 +84,7 @@ class StdoutSink:
             self._silence_interpreter()
             raise SinkClosedError("the reader of standard output is gone") from error
         except OSError as error:
-            if error.errno == 9:  # EBADF: the process was started without a standard output
+            if error.errno == 9:  # EBADF: somebody has closed it since
                 raise SinkClosedError("there is no standard output") from error
             raise
 

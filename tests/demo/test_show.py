@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fapilog.demo import show
+from fapilog.demo.show import run
 from fapilog.store import LogStore
 
 ROOT = Path(__file__).parents[2]
@@ -83,9 +85,35 @@ def test_ctrl_c_ends_the_demo_with_its_tables_and_no_traceback(tmp_path: Path) -
     assert not server_processes(store)
 
 
-def test_a_second_demo_in_the_same_store_counts_only_its_own_records(tmp_path: Path) -> None:
+def test_a_second_demo_in_the_same_store_counts_only_its_own_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = tmp_path / "store"
+    counted = []
     for _ in range(2):
-        with demo(0.5, store) as process:
-            out, err = process.communicate()
-        assert process.returncode == 0, out + err
+        assert run(0.5, store) == 0
+        found = re.search(r"stdout: ([\d,]+) records; store: ([\d,]+) records", capsys.readouterr().out)
+        assert found is not None
+        assert found[1] == found[2]
+        counted.append(int(found[1].replace(",", "")))
+    with LogStore(store) as stored:
+        assert list(stored.rows("select count(*) from logs")) == [(sum(counted),)]
+
+
+def test_a_shop_that_cannot_start_is_an_error_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "app.py").write_text("raise RuntimeError('no shop today')\n")
+    monkeypatch.setattr(show, "find_shop", lambda: tmp_path)
+    assert run(1, tmp_path / "store") == 1
+    said = capsys.readouterr().err
+    assert "the server did not start" in said
+    assert "no shop today" in said
+
+
+def test_signals_are_as_before_when_the_demo_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    (tmp_path / "app.py").write_text("raise RuntimeError('no shop today')\n")
+    monkeypatch.setattr(show, "find_shop", lambda: tmp_path)
+    run(1, tmp_path / "store")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

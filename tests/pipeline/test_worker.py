@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fapilog.pipeline.delivery import Delivery, DeliveryOptions
+from fapilog.pipeline.delivery import Delivery
+from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Item, Queue, Sequence
 from fapilog.pipeline.worker import Worker
 from fapilog.testing import CollectingSink
@@ -40,7 +41,7 @@ class BlockingSink:
 
 
 @contextmanager
-def working(*sinks: Sink, options: DeliveryOptions | None = None, **limits: int) -> Iterator[Worker]:
+def working(*sinks: Sink, options: DeliveryOptions | None = None, **limits: object) -> Iterator[Worker]:
     """Run a worker over *sinks*, called s0, s1, …"""
     queue = Queue(Sequence(), **limits)  # type: ignore[arg-type]
     deliveries = [
@@ -184,12 +185,12 @@ def test_an_error_of_ours_in_the_worker_starts_it_anew(capfd: pytest.CaptureFixt
         assert worker.flush(10).ok
         taking, failed = worker.queue.take, threading.Event()
 
-        def fail() -> tuple[list[Item], int]:
+        def fail(*_bounds: int) -> tuple[list[Item], int]:
             worker.queue.take = taking  # type: ignore[method-assign]
             failed.set()
             raise ZeroDivisionError
 
-        worker.queue.take = fail  # type: ignore[method-assign]
+        worker.queue.take = fail  # type: ignore[method-assign,assignment]
         put(worker)
         assert failed.wait(10)
         put(worker)
@@ -204,3 +205,55 @@ def test_the_threads_of_a_closed_worker_are_gone() -> None:
         worker.flush(10)
     assert worker._thread is not None
     assert not worker._thread.is_alive()
+
+
+class SlowSink(CollectingSink):
+    """A sink that takes a batch only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = threading.Semaphore(0)
+
+    def write(self, batch: Batch, /) -> None:
+        assert self.allowed.acquire(timeout=30)
+        super().write(batch)
+
+
+def test_a_thread_that_may_wait_loses_nothing_to_a_slow_sink() -> None:
+    sink = SlowSink()
+    options = DeliveryOptions(linger_seconds=0, batch_max_records=10)
+    with working(sink, options=options, max_records=100, overflow="auto", block_timeout_seconds=30.0) as worker:
+        logging = threading.Thread(target=put, args=(worker, 1_000))
+        logging.start()
+        for _ in range(1_000):  # more than there can be batches
+            sink.allowed.release()
+        logging.join(30)
+        assert worker.flush(30).ok
+        assert worker.queue.dropped == {}
+    assert len(sink.records) == 1_000
+
+
+def test_what_waits_for_a_slow_sink_stays_bounded() -> None:
+    sink = SlowSink()
+    options = DeliveryOptions(linger_seconds=0, batch_max_records=10)
+    with working(sink, options=options, max_records=100, overflow="auto", block_timeout_seconds=0.05) as worker:
+        for _ in range(1_000):
+            worker.queue.put(INFO, 0, b'{"id":"i-')
+            with worker.queue.lock:
+                stats = worker.deliveries[0].stats()
+            assert stats.queued + stats.in_flight <= 100 + 100 + 10  # the queue, the inbox and a batch
+            assert stats.balanced
+            if worker.queue.dropped:
+                break
+        assert worker.queue.dropped.keys() <= {"block_timeout"}
+        for _ in range(1_000):
+            sink.allowed.release()
+
+
+def test_a_flush_that_ran_out_of_time_tells_what_is_on_its_way() -> None:
+    sink = GatedSink()
+    with working(sink) as worker:
+        put(worker, 3)
+        assert worker.flush(0.1).pending == {"s0": 3}
+        sink.gate.set()
+        assert worker.flush(10).pending == {"s0": 0}

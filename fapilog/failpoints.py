@@ -1,0 +1,103 @@
+"""Named points where a test can make the process die, or an operation fail.
+
+``FAPILOG_FAILPOINT=name:action:when``, several separated by commas. An *action* is
+
+* ``exit``: end at once with status 137, without any cleaning up;
+* ``kill``: SIGKILL;
+* ``raise`` or ``raise=ENOSPC``: an `OSError` with that errno, EIO if none is given;
+* ``lose``: `hit` returns True, and the caller loses what it holds. It makes mutants, which show that a test can fail.
+
+*when* is ``3`` (the third hit), ``3+`` (that one and all later ones), ``/3`` (every third) or ``always``.
+
+All of this exists only in a process that was started with ``FAPILOG_TESTING=1``. In any other `hit` is a function that
+returns False, and the variable is not read.
+"""
+
+import errno
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+TESTING: Final = os.environ.get("FAPILOG_TESTING") == "1"
+ACTIONS: Final = ("exit", "kill", "raise", "lose")
+
+
+class Failpoint(NamedTuple):
+    """What happens at one point, and at which of its hits."""
+
+    action: str
+    errno: int
+    due: Callable[[int], bool]
+    hits: Iterator[int]
+
+    @classmethod
+    def parse(cls, text: str) -> tuple[str, "Failpoint"]:
+        """Read one ``name:action:when`` and return the name beside it.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        name, _, rest = text.strip().partition(":")
+        action, _, when = rest.partition(":")
+        action, _, code = action.partition("=")
+        number = getattr(errno, code or "EIO", None)
+        if not name or action not in ACTIONS or not isinstance(number, int):
+            raise ValueError(f"{text!r} is not a failpoint; write name:action:when, action one of {', '.join(ACTIONS)}")
+        return name, cls(action, number, _due(when), itertools.count(1))
+
+    def act(self, name: str) -> bool:
+        """Count a hit and do what is due; return whether the caller should lose what it holds."""
+        if not self.due(next(self.hits)):
+            return False
+        if self.action == "exit":
+            os._exit(137)
+        if self.action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.action == "raise":
+            raise OSError(self.errno, os.strerror(self.errno), name)
+        return True
+
+
+def parse(text: str) -> Mapping[str, Failpoint]:
+    """Read what ``FAPILOG_FAILPOINT`` holds; of two for one name the last counts.
+
+    Raises:
+        ValueError: A part of it is not a failpoint.
+    """
+    return dict(Failpoint.parse(part) for part in text.split(",") if part.strip())
+
+
+def _due(when: str) -> Callable[[int], bool]:
+    digits = when.strip("+/")
+    number = int(digits) if digits.isdecimal() else 0
+    if when == "always":
+        return lambda _hit: True
+    if number and when == digits:
+        return number.__eq__
+    if number and when == f"{digits}+":
+        return number.__le__
+    if number and when == f"/{digits}":
+        return lambda hit: hit % number == 0
+    raise ValueError(f"{when!r} does not say when; write 3, 3+, /3 or always")
+
+
+if TESTING:
+    _points = dict(parse(os.environ.get("FAPILOG_FAILPOINT", "")))
+
+    def hit(name: str) -> bool:
+        """Do what a test wants to happen at the point *name*; return whether to lose what is held."""
+        return name in _points and _points[name].act(name)
+
+    def arm(text: str) -> None:
+        """Replace all failpoints by those in *text*, for a driver that forks one process after another."""
+        parsed = parse(text)
+        _points.clear()
+        _points.update(parsed)
+
+else:
+
+    def hit(name: str) -> bool:
+        """Do nothing: this process is not a test."""
+        return False

@@ -1,0 +1,87 @@
+"""What waits in front of one sink, bounded as the queue is."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from fapilog.pipeline.queue import Item, Overflow
+from fapilog.types import WARNING
+
+
+class Inbox:
+    """A bounded line of records. Only the worker's thread changes it, under the pipeline's lock."""
+
+    def __init__(self, max_records: int, max_bytes: int, overflow: Overflow) -> None:
+        """Hold at most that much; *overflow* says whether the oldest or the newest go when it is full."""
+        self.items: deque[Item] = deque()
+        self.bytes = 0
+        self.max_records = max_records
+        self.max_bytes = max_bytes
+        self._oldest_go = overflow == "drop_oldest"
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room at all."""
+        return self.bytes >= self.max_bytes or len(self.items) >= self.max_records
+
+    def fit(self, wanted: list[Item]) -> tuple[list[Item], int]:
+        """Choose from *wanted*, oldest first, what there is room for, and how many of the oldest must go first.
+
+        An empty inbox takes all: it is never more than the queue could hold.
+        """
+        size = sum([len(item[2]) for item in wanted])
+        records, room = self.max_records - len(self.items), self.max_bytes - self.bytes
+        if (size <= room and len(wanted) <= records) or not self.items:
+            return wanted, 0
+        evicted = 0
+        if self._oldest_go:
+            for item in self.items:
+                if size <= room and len(wanted) <= records:
+                    break
+                room, records, evicted = room + len(item[2]), records + 1, evicted + 1
+            wanted = wanted[len(wanted) - min(records, len(wanted)) :]
+        kept: dict[int, Item] = {}
+        for severe in (True, False):
+            for position, item in enumerate(wanted):
+                if (item[0] >= WARNING) is severe and len(item[2]) <= room and len(kept) < records:
+                    room -= len(item[2])
+                    kept[position] = item
+        return [kept[position] for position in sorted(kept)], evicted
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Put *items* behind all others."""
+        kept = list(items)
+        self.items.extend(kept)
+        self.bytes += sum([len(item[2]) for item in kept])
+
+    def give_back(self, items: Iterable[Item]) -> None:
+        """Put *items*, oldest first, in front of all others. They were taken from here, so there is no bound."""
+        kept = list(items)
+        self.items.extendleft(reversed(kept))
+        self.bytes += sum([len(item[2]) for item in kept])
+
+    def take(self, max_records: int, max_bytes: int) -> list[Item]:
+        """Remove and return the oldest records up to these bounds; a single larger one comes alone."""
+        taken: list[Item] = []
+        size = 0
+        while self.items and len(taken) < max_records:
+            size += len(self.items[0][2])
+            if taken and size > max_bytes:
+                break
+            taken.append(self.items.popleft())
+        self.bytes -= sum([len(item[2]) for item in taken])
+        return taken
+
+    def evict(self, count: int) -> None:
+        """Remove that many of the oldest."""
+        for _ in range(count):
+            self.bytes -= len(self.items.popleft()[2])
+
+    def clear(self) -> int:
+        """Remove everything; return how many records that was."""
+        count = len(self.items)
+        self.items.clear()
+        self.bytes = 0
+        return count

@@ -1,0 +1,76 @@
+"""A thread with an event loop for each sink, so that nothing a sink does can delay another or the worker.
+
+Not `concurrent.futures` nor `asyncio.to_thread`: the interpreter refuses those at its end, when records must still go.
+"""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fapilog.encoding import text
+
+
+class SinkThread:
+    """Runs one sink's functions, plain ones and coroutines, one at a time in the order they were called."""
+
+    def __init__(self, name: str) -> None:
+        """Start the thread. Where no thread can be started the functions run on the caller's loop."""
+        self._loop = asyncio.SelectorEventLoop()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name=f"fapilog-{name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is ending
+            self._thread = None
+            self._loop.close()
+
+    def call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
+        """Run `function(*args)`, awaiting what it returns; the future, on the running loop, has the outcome."""
+        if self._thread is None:
+            return asyncio.ensure_future(_outcome(function, args))
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_outcome(function, args), self._loop))
+
+    def stop(self) -> None:
+        """Let the thread end after its current call."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+
+class SinkFaultError(Exception):
+    """Stands in for what a sink raised that is no ordinary exception and would end a task, a loop or a thread."""
+
+    def __init__(self, error: BaseException) -> None:
+        """Wrap *error*."""
+        super().__init__(said(error))
+
+
+def said(error: BaseException) -> str:
+    """Return an error as a reader wants it: its type and what it says, whatever it is."""
+    return f"{'' if isinstance(error, SinkFaultError) else type(error).__name__ + ': '}{text(error, 500)}"
+
+
+async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        result = function(*args)
+        return await result if inspect.isawaitable(result) else result
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise SinkFaultError(error) from error
+    except Exception as error:
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            raise SinkFaultError(error) from error
+        raise
+    except BaseException as error:
+        raise SinkFaultError(error) from error

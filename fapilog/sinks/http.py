@@ -1,0 +1,82 @@
+"""Send records to any HTTP server, as JSON lines or as a JSON array."""
+
+import gzip
+import hashlib
+import hmac
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic.dataclasses import dataclass
+
+from fapilog.plugins import OPTIONS
+from fapilog.transport.client import Headers
+from fapilog.transport.options import HeaderName, HeaderSecret
+from fapilog.transport.sink import NetworkSink
+from fapilog.types import Batch
+
+_GZIP_LEVEL = 1
+
+
+def _numbers(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
+@dataclass(config=OPTIONS, kw_only=True)
+class HttpSink(NetworkSink):
+    """Send each batch as the body of one request.
+
+    The same batch has the same ``Idempotency-Key`` whenever it is sent again, so that the far end can tell. What its
+    answers mean is a table in `fapilog.transport.answer`.
+    """
+
+    method: Literal["POST", "PUT"] = "POST"
+    """How to send."""
+
+    format: Literal["jsonl", "array"] = "jsonl"
+    """How the body looks: one record a line, or one JSON array."""
+
+    compression: Literal["gzip", "none"] = "gzip"
+    """How the body is compressed."""
+
+    api_key: HeaderSecret | None = None
+    """A key that is sent in a header of its own."""
+
+    api_key_header: HeaderName = "X-API-Key"
+    """The name of that header."""
+
+    hmac_secret: SecretStr | None = None
+    """A secret that each body is signed with: ``sha256=`` and the HMAC-SHA256 in hex of the body as it is sent, that
+    is compressed."""
+
+    hmac_header: HeaderName = "X-Signature"
+    """The name of the header that holds the signature."""
+
+    success_status: Annotated[list[int], BeforeValidator(_numbers)] | None = None
+    """The statuses that mean a batch was accepted; None means any from 200 to 299."""
+
+    async def write(self, batch: Batch) -> None:
+        """Send *batch* and return when it was accepted.
+
+        Raises:
+            DeliveryError: If it was not.
+        """
+        payload = batch.payload
+        key = hashlib.sha256(payload).hexdigest()
+        if self.format == "array":
+            content, kind = b"[" + b",".join(batch.lines) + b"]", b"application/json"
+        else:
+            content, kind = payload, b"application/x-ndjson"
+        headers: Headers = [(b"Content-Type", kind), (b"Idempotency-Key", key.encode())]
+        if self.compression == "gzip":
+            content = gzip.compress(content, _GZIP_LEVEL, mtime=0)  # no time in it: the same batch, the same bytes
+            headers.append((b"Content-Encoding", b"gzip"))
+        if self.api_key is not None:
+            headers.append((self.api_key_header.encode(), self.api_key.get_secret_value().encode()))
+        if self.hmac_secret is not None:
+            signature = hmac.new(self.hmac_secret.get_secret_value().encode(), content, hashlib.sha256).hexdigest()
+            headers.append((self.hmac_header.encode(), b"sha256=" + signature.encode()))
+        answer = await self.send(self.method, headers, content)
+        answer.check(self.success_status)
+
+    def _authenticates(self) -> list[str]:
+        return super()._authenticates() + (["api_key"] if self.api_key is not None else [])
