@@ -135,6 +135,29 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolStats:
+    """The figures of one spool. At every moment `taken_in` is the sum of `delivered`, `dropped` and `records`."""
+
+    records: int
+    """Waiting on disk."""
+
+    size_bytes: int
+    """The size of all segments on disk."""
+
+    oldest_timestamp_ns: int | None
+    """When the oldest waiting record was logged."""
+
+    taken_in: int
+    """Appended or adopted."""
+
+    adopted: Mapping[str, int]
+    """Taken over from dead processes, by the name of their directory; part of `taken_in`."""
+
+    delivered: int
+    dropped: Mapping[DropReason, int]
+
+
+@dataclass(frozen=True, slots=True)
 class FlushResult:
     """What a flush achieved, by sink."""
 

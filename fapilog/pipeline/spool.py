@@ -11,12 +11,10 @@ import errno
 import hashlib
 import os
 import re
-import stat
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -24,8 +22,10 @@ from urllib.parse import quote
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError
 from fapilog.files.checked import MAX_TEXT_BYTES
-from fapilog.files.journal import ForeignJournalError, Journal, Segment
-from fapilog.files.lock import PRIVATE_DIRECTORY
+from fapilog.files.journal import Journal
+from fapilog.files.private import is_ours, make_directory
+from fapilog.files.recover import ForeignJournalError, Part
+from fapilog.pipeline.ledger import SpoolStats
 from fapilog.types import Record
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -42,34 +42,11 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """The figures of one spool. At every moment `taken_in` is the sum of `delivered`, `dropped` and `records`."""
-
-    records: int
-    """Waiting on disk."""
-
-    size_bytes: int
-    """The size of all segments on disk."""
-
-    oldest_timestamp_ns: int | None
-    """When the oldest waiting record was logged."""
-
-    taken_in: int
-    """Appended or adopted."""
-
-    adopted: Mapping[str, int]
-    """Taken over from dead processes, by the name of their directory; part of `taken_in`."""
-
-    delivered: int
-    dropped: Mapping[DropReason, int]
-
-
 class _Taken(NamedTuple):
     """A record that was read and is not yet acknowledged."""
 
     journal: Journal
-    segment: Segment
+    segment: Part
     number: int
     after: int
     too_old: int
@@ -130,6 +107,7 @@ class Spool:
         self._own: Journal | None = None
         self._adopted: list[Journal] = []
         self._taken: deque[_Taken] = deque()
+        self._oldest: tuple[Journal | None, int, int] = (None, 0, 0)
         self._refused: set[str] = set()
         self._taken_in = 0
         self._from: Counter[str] = Counter()
@@ -152,8 +130,11 @@ class Spool:
     def oldest_timestamp_ns(self) -> int | None:
         """When the oldest waiting record was logged; None if none waits or it cannot be read."""
         for journal in self._journals():
+            if self._oldest[:2] == (journal, journal.next) and journal.records:
+                return self._oldest[2]
             try:
                 for _, _, record in journal.unread():
+                    self._oldest = journal, journal.next, record.timestamp_ns
                     return record.timestamp_ns
             except OSError:
                 return journal.timestamp_ns
@@ -355,7 +336,8 @@ class Spool:
 
     def _create(self, create: Callable[[Path], _T | None]) -> _T:
         """Make a directory of our own, under a name that nobody has."""
-        self._prepare()
+        make_directory(self.directory)
+        make_directory(self._place, private=True)
         instance, self._instance = self._instance, None
         for _ in range(100):
             created = create(self._place / (instance or os.urandom(8).hex()))
@@ -363,21 +345,6 @@ class Spool:
                 return created
             instance = None
         raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._place))
-
-    def _prepare(self) -> None:
-        """Make the directory of this sink, or see that nobody else can put something there."""
-        for path in (self.directory, self._place):
-            try:
-                path.mkdir(mode=PRIVATE_DIRECTORY, parents=path is self.directory)
-            except FileExistsError:
-                status = path.lstat()
-                if not stat.S_ISDIR(status.st_mode):
-                    kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a directory"
-                    raise ConfigurationError(f"cannot spool to {str(path)!r}: it is {kind}; name a directory") from None
-                if path is self._place and status.st_uid != os.geteuid():
-                    raise ConfigurationError(
-                        f"cannot spool to {str(path)!r}: it belongs to user {status.st_uid}; name another directory"
-                    ) from None
 
     def _mend(self, own: Journal) -> None:
         """Begin again if the directory was deleted while we ran."""
@@ -483,7 +450,7 @@ class Spool:
             paths = sorted(self._place.iterdir())
         except OSError:
             return []
-        return [path for path in paths if _INSTANCE.fullmatch(path.name) and path not in mine and _is_ours(path)]
+        return [path for path in paths if _INSTANCE.fullmatch(path.name) and path not in mine and is_ours(path)]
 
     def _refuse(self, path: Path, error: Exception) -> None:
         if path.name not in self._refused:
@@ -495,14 +462,6 @@ class Spool:
         for journal in [journal for journal in self._adopted if not journal.records]:
             self._adopted.remove(journal)
             journal.close()
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()
