@@ -21,7 +21,7 @@ from fapilog.failpoints import hit
 from fapilog.files.checked import Numbered, numbered, record_of
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 from fapilog.files.position import PositionFile
-from fapilog.files.recover import Part, find_segments, header, records_of, segment_name
+from fapilog.files.recover import JournalSegment, find_segments, header, records_of, segment_name
 from fapilog.files.segment import sync_directory
 
 
@@ -32,7 +32,7 @@ class Journal:
         """Use `create` or `take_over`."""
         self.path = path
         self.owner = owner
-        self.segments: deque[Part] = deque()
+        self.segments: deque[JournalSegment] = deque()
         self.next = number
         """The number of the oldest record that is still needed."""
         self.end = number
@@ -154,7 +154,7 @@ class Journal:
                 self._suspect = True
                 self._rewrite()
 
-    def unread(self) -> Iterator[tuple[Part, int, Numbered]]:
+    def unread(self) -> Iterator[tuple[JournalSegment, int, Numbered]]:
         """Read from `next` on: the segment, where in it the next line begins, and the record. What is bad is left out.
 
         Raises:
@@ -179,7 +179,7 @@ class Journal:
             return
         self._unlink_done()
 
-    def drop(self, segment: Part) -> int:
+    def drop(self, segment: JournalSegment) -> int:
         """Give up the oldest segment with all that is in it, and return how many records were lost.
 
         Its file goes even if the position cannot be noted: whoever takes over begins with the oldest file there is.
@@ -254,7 +254,9 @@ class Journal:
         self._serial += 1
         self._fd = fd
         self._new_names = True
-        self.segments.append(Part(path, number, number, len(first_line), timestamp_ns, (number, len(first_line))))
+        self.segments.append(
+            JournalSegment(path, number, number, len(first_line), timestamp_ns, (number, len(first_line)))
+        )
 
     def _sync(self) -> None:
         if self._fd >= 0:
@@ -312,7 +314,7 @@ class Journal:
         self._leave()
         hit("seg.seal")
 
-    def _take_back(self, segment: Part) -> None:
+    def _take_back(self, segment: JournalSegment) -> None:
         """Cut the open segment back after a write that did not finish; if that fails too, go on in another one."""
         try:
             os.ftruncate(self._fd, segment.size_bytes)

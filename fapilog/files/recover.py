@@ -34,7 +34,7 @@ class ForeignJournalError(Exception):
 
 
 @dataclass(slots=True)
-class Part:
+class JournalSegment:
     """One file of a journal: the records from number `first` up to, not including, `end`."""
 
     path: Path
@@ -58,7 +58,7 @@ def header(owner: bytes, timestamp_ns: int) -> bytes:
     return checked(b"%b %b %b %d" % (_LAYOUT, _VERSION, owner, timestamp_ns))
 
 
-def find_segments(path: Path, lock_fd: int, owner: bytes) -> tuple[list[Part], int]:
+def find_segments(path: Path, lock_fd: int, owner: bytes) -> tuple[list[JournalSegment], int]:
     """Find the segments in *path*, and the highest serial number, from names and headers alone."""
     found: list[tuple[int, int, Path, int]] = []
     with os.scandir(path) as entries:
@@ -69,7 +69,7 @@ def find_segments(path: Path, lock_fd: int, owner: bytes) -> tuple[list[Part], i
                 found.append((int(match[2]), int(match[1]), path / entry.name, status.st_size))
     found.sort()
     begun = _header_time(os.pread(lock_fd, _HEADER_BYTES, 0), owner)
-    segments: list[Part] = []
+    segments: list[JournalSegment] = []
     readable = begun is not None
     for first, _, name, size in found:
         fd = os.open(name, os.O_RDONLY | OPEN_FLAGS)
@@ -84,7 +84,7 @@ def find_segments(path: Path, lock_fd: int, owner: bytes) -> tuple[list[Part], i
             timestamp_ns = segments[-1].timestamp_ns if segments else begun or 0
         if segments:
             segments[-1].end = first
-        segments.append(Part(name, first, first, size, timestamp_ns, (first, 0)))
+        segments.append(JournalSegment(name, first, first, size, timestamp_ns, (first, 0)))
     if segments:
         segments[-1].end = end
         if not readable:
@@ -137,7 +137,7 @@ def _end_if_whole(fd: int, first: int, size: int) -> int | None:
     return end if record is not None and record.number == end - 1 else None
 
 
-def records_of(segment: Part, number: int) -> Iterator[tuple[Part, int, Numbered]]:
+def records_of(segment: JournalSegment, number: int) -> Iterator[tuple[JournalSegment, int, Numbered]]:
     """Read the records of *segment* from *number* on; where lines are missing, look for them in the whole file."""
     fd = os.open(segment.path, os.O_RDONLY | OPEN_FLAGS)
     try:
@@ -159,7 +159,7 @@ def records_of(segment: Part, number: int) -> Iterator[tuple[Part, int, Numbered
         os.close(fd)
 
 
-def _sorted_records(fd: int, segment: Part, number: int) -> Iterator[tuple[Part, int, Numbered]]:
+def _sorted_records(fd: int, segment: JournalSegment, number: int) -> Iterator[tuple[JournalSegment, int, Numbered]]:
     places: dict[int, tuple[int, int]] = {}
     for place, line in scan(fd):
         record = record_of(line)

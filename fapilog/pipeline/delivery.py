@@ -19,11 +19,11 @@ from fapilog.errors import ConfigurationError
 from fapilog.failpoints import hit
 from fapilog.files.deadletters import DeadLetters
 from fapilog.pipeline.inbox import Inbox
-from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
+from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats, SpoolStats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import NEVER, Item, Queue
 from fapilog.pipeline.sender import Outcome, Sender
-from fapilog.pipeline.spool import Spool, SpoolStats
+from fapilog.pipeline.spool import Spool
 from fapilog.pipeline.threads import SinkThread, said
 from fapilog.types import LEVELS, TRACE, Batch, Record, Sink
 

@@ -10,7 +10,6 @@ counted: at every moment ``taken_in = delivered + sum(dropped) + records``.
 import errno
 import hashlib
 import os
-import re
 import time
 import weakref
 from collections import Counter, deque
@@ -23,8 +22,9 @@ from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError
 from fapilog.files.checked import MAX_TEXT_BYTES
 from fapilog.files.journal import Journal
-from fapilog.files.private import is_ours, make_directory
-from fapilog.files.recover import ForeignJournalError, Part
+from fapilog.files.orphans import Orphans
+from fapilog.files.private import make_directory
+from fapilog.files.recover import JournalSegment
 from fapilog.pipeline.ledger import SpoolStats
 from fapilog.types import Record
 
@@ -33,7 +33,6 @@ DEFAULT_MAX_AGE_SECONDS: Final = 7 * 24 * 3600.0
 SEGMENT_MAX_BYTES: Final = 8 * 1024 * 1024
 SYNC_BYTES: Final = 1024 * 1024
 
-_INSTANCE: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _LINE_OVERHEAD_BYTES: Final = 64
 _HEADER_BYTES: Final = 512
 _LEAST_SEGMENTS: Final = 4
@@ -46,7 +45,7 @@ class _Taken(NamedTuple):
     """A record that was read and is not yet acknowledged."""
 
     journal: Journal
-    segment: Part
+    segment: JournalSegment
     number: int
     after: int
     too_old: int
@@ -108,7 +107,7 @@ class Spool:
         self._adopted: list[Journal] = []
         self._taken: deque[_Taken] = deque()
         self._oldest: tuple[Journal | None, int, int] = (None, 0, 0)
-        self._refused: set[str] = set()
+        self._orphans = Orphans(self._place, self._owner)
         self._taken_in = 0
         self._from: Counter[str] = Counter()
         self._delivered = 0
@@ -166,7 +165,7 @@ class Spool:
         self._check()
         if any(not line or line.find(b"\n") != len(line) - 1 for _, _, line in records):
             raise ValueError("a record is one line that ends in its only line feed")
-        kept = self._fitting(records)
+        kept = _fitting(records, self._max_bytes - _HEADER_BYTES)
         if kept:
             own = self._writable()
             lines = own.encode(kept)
@@ -252,17 +251,8 @@ class Spool:
         another destination, or was written by another version, is left alone.
         """
         self._check()
-        candidates = []
-        for path in self._others():
-            try:
-                journal = Journal.take_over(path, self._owner)
-            except (OSError, ForeignJournalError) as error:
-                self._refuse(path, error)
-            else:
-                if journal is not None:
-                    candidates.append(journal)
         adopted = 0
-        for journal in sorted(candidates, key=lambda journal: journal.timestamp_ns):
+        for journal in self._orphans.take(but={journal.path for journal in self._journals()}):
             fits = self.size_bytes + journal.size_bytes <= self._max_bytes or not self.records
             if not fits or not journal.records:
                 journal.close()
@@ -306,23 +296,6 @@ class Spool:
             raise OSError(errno.EBADF, "the spool is closed", str(self._place))
 
     # Writing
-
-    def _fitting(self, records: Sequence[tuple[int, int, bytes]]) -> Sequence[tuple[int, int, bytes]]:
-        """Leave out what could never be held: lines without a limit, and what alone is more than everything."""
-        room = self._max_bytes - _HEADER_BYTES
-        longest = MAX_TEXT_BYTES - _LINE_OVERHEAD_BYTES
-        sizes = [len(record[2]) + _LINE_OVERHEAD_BYTES for record in records]
-        if sum(sizes) <= min(room, longest):
-            return records
-        kept = []
-        for record, size in zip(reversed(records), reversed(sizes), strict=True):
-            if size > min(longest, self._max_bytes - _HEADER_BYTES):
-                continue
-            room -= size
-            if room < 0:
-                break
-            kept.append(record)
-        return kept[::-1]
 
     def _writable(self) -> Journal:
         """Return this process's own journal, with little enough in memory."""
@@ -441,27 +414,28 @@ class Spool:
     def _oldest_allowed_ns(self) -> int:
         return int(self._clock() * 1e9) - self._max_age_ns
 
-    # Other processes
-
-    def _others(self) -> list[Path]:
-        """The directories of other processes."""
-        mine = {journal.path for journal in self._journals()}
-        try:
-            paths = sorted(self._place.iterdir())
-        except OSError:
-            return []
-        return [path for path in paths if _INSTANCE.fullmatch(path.name) and path not in mine and is_ours(path)]
-
-    def _refuse(self, path: Path, error: Exception) -> None:
-        if path.name not in self._refused:
-            self._refused.add(path.name)
-            report(f"the spool in {str(path)!r} is left alone: {error}")
-
     def _leave_empty(self) -> None:
         """Remove the directories of dead processes of which everything is delivered."""
         for journal in [journal for journal in self._adopted if not journal.records]:
             self._adopted.remove(journal)
             journal.close()
+
+
+def _fitting(records: Sequence[tuple[int, int, bytes]], room: int) -> Sequence[tuple[int, int, bytes]]:
+    """Leave out what could never be held: lines without a limit, and the oldest of what is more than everything."""
+    longest = min(room, MAX_TEXT_BYTES)
+    sizes = [len(record[2]) + _LINE_OVERHEAD_BYTES for record in records]
+    if sum(sizes) <= longest:
+        return records
+    kept = []
+    for record, size in zip(reversed(records), reversed(sizes), strict=True):
+        if size > longest:
+            continue
+        room -= size
+        if room < 0:
+            break
+        kept.append(record)
+    return kept[::-1]
 
 
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()
