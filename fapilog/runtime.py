@@ -365,7 +365,7 @@ class _State:
 
     async def drain(self, runtime: Runtime) -> None:
         """Deliver everything, and from now on each record at once."""
-        await runtime.worker.aflush(runtime.settings.shutdown_timeout_seconds)
+        await runtime.worker.aflush(runtime.settings.shutdown_timeout_seconds, empty=True)
         self.write_through(runtime, on=True)
 
     def wrap(self, app: Any) -> LoggingMiddleware:
@@ -385,7 +385,7 @@ class _State:
         runtime = self.runtime
         if runtime is not None:
             end_by = time.monotonic() + runtime.settings.shutdown_timeout_seconds
-            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds).ok:
+            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds, empty=True).ok:
                 self._end_by = end_by  # the sink that used up the time gets no more of it
 
     def end(self) -> None:

@@ -101,22 +101,26 @@ class Worker:
         if not durable:
             raise DurabilityError("no sink could bring the record to disk; name a file, the store, or a spooling sink")
 
-    def flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
-        """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long."""
+    def flush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
+        """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long.
+
+        What is safe in a spool need not be delivered, unless *empty* says that there may be no later chance.
+        """
         if not self._usable():
             return self._result()
         try:
-            return self._submit(timeout_seconds, durable=durable).result(timeout_seconds + _GRACE_SECONDS)
+            flushing = self._submit(timeout_seconds, durable=durable, empty=empty)
+            return flushing.result(timeout_seconds + _GRACE_SECONDS)
         except FutureTimeoutError:
             return self._result()
 
-    async def aflush(self, timeout_seconds: float) -> FlushResult:
+    async def aflush(self, timeout_seconds: float, *, empty: bool = False) -> FlushResult:
         """Do what `flush` does without blocking the running event loop."""
         if not self._usable():
             return self._result()
         try:
             async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
-                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True, empty=empty))
         except TimeoutError:
             return self._result()
 
@@ -162,8 +166,9 @@ class Worker:
             and not threading.current_thread().name.startswith("fapilog-")
         )
 
-    def _submit(self, timeout_seconds: float, *, durable: bool) -> Future[FlushResult]:
-        return asyncio.run_coroutine_threadsafe(self._flush(timeout_seconds, durable=durable), self._loop)
+    def _submit(self, timeout_seconds: float, *, durable: bool, empty: bool) -> Future[FlushResult]:
+        flushing = self._flush(timeout_seconds, durable=durable, empty=empty)
+        return asyncio.run_coroutine_threadsafe(flushing, self._loop)
 
     def _wake(self) -> None:
         """Let the worker look at the queue; called from any thread, and from signal handlers."""
@@ -324,7 +329,7 @@ class Worker:
                 return
         barrier.set_result(True)
 
-    async def _flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+    async def _flush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
         last = self.queue.accepted
         self._hurried += 1
@@ -333,7 +338,7 @@ class Worker:
                 async with asyncio.timeout(timeout_seconds):
                     while self.queue.taken < last and self.queue.items:
                         await self._hand_out()
-            targets = [asyncio.ensure_future(_settle(delivery, durable=durable)) for delivery in self.deliveries]
+            targets = [asyncio.ensure_future(_settle(each, durable=durable, empty=empty)) for each in self.deliveries]
             if targets:
                 _, late = await asyncio.wait(targets, timeout=max(0.0, deadline - time.monotonic()))
                 for task in late:
@@ -353,10 +358,10 @@ class Worker:
 
     async def _close(self, timeout_seconds: float) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
-        await self._flush(timeout_seconds)
+        await self._flush(timeout_seconds, empty=True)
         self._tell_drops(now=True)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
-        await self._flush(max(0.05, deadline - time.monotonic()))
+        await self._flush(max(0.05, deadline - time.monotonic()), empty=True)
         self._fan_out()  # what no inbox had room for until now
         for task in self._tasks:
             task.cancel()
@@ -395,8 +400,8 @@ def _own_context() -> contextvars.Context:
     return context
 
 
-async def _settle(delivery: Delivery, *, durable: bool) -> None:
-    await delivery.settle()
+async def _settle(delivery: Delivery, *, durable: bool, empty: bool = False) -> None:
+    await delivery.settle(empty=empty)
     if durable:
         await delivery.sync()
 
