@@ -15,10 +15,10 @@ import pytest
 from fapilog.errors import BatchRejectedError, RetryableError, SinkClosedError
 from fapilog.files.deadletters import DeadLetters
 from fapilog.pipeline.delivery import Delivery
-from fapilog.pipeline.ledger import SinkStats
+from fapilog.pipeline.ledger import SinkStats, SpoolStats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Overflow, Queue, Sequence
-from fapilog.pipeline.spool import Spool, SpoolStats
+from fapilog.pipeline.spool import Spool
 from fapilog.pipeline.worker import Worker
 from fapilog.types import INFO, Batch
 
