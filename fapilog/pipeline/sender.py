@@ -60,14 +60,17 @@ class Sender:
         self._options = options
         self._coroutine = inspect.iscoroutinefunction(sink.write)
 
-    async def send(self, batch: Batch) -> Outcome:
-        """Write a batch, in parts if it must be; never raises."""
+    async def send(self, batch: Batch, failed: Exception | None = None) -> Outcome:
+        """Write a batch, in parts if it must be; never raises.
+
+        If the sink was given the batch already and raised *failed*, it is not asked again before that is heeded.
+        """
         outcome = Outcome()
         parts = deque([batch])
         while parts:
             part = parts.popleft()
             try:
-                await self._write(part)
+                await self._write(part, failed if part is batch else None)
             except BatchTooLargeError as error:
                 self._split(part, parts, outcome, "too_large", error)
             except BatchRejectedError as error:
@@ -95,13 +98,26 @@ class Sender:
                 outcome.drop(list(part), "sink_error")
             else:
                 outcome.delivered += len(part)
-                self.delays = self.delays.observe(max(0.0, (time.time_ns() - part[0].timestamp_ns) / 1e9))
+                self.succeed(part)
             self.failures = 0
             self.state = "up"
         return outcome
 
-    async def _write(self, batch: Batch) -> None:
+    def succeed(self, batch: Batch) -> None:
+        """Take note of a batch that was delivered."""
+        self.delays = self.delays.observe(max(0.0, (time.time_ns() - batch[0].timestamp_ns) / 1e9))
+        self.failures = 0
+        self.state = "up"
+
+    def stall(self) -> None:
+        """Take note of a plain `write` that does not return, and name the sink."""
+        self.state = "stalled"
+        report(f"sink {self.name} is stuck in write(); its records wait", key=f"stalled {self.name}")
+
+    async def _write(self, batch: Batch, failed: Exception | None) -> None:
         """Hand a batch to the sink: a coroutine within its time, a plain function however long it takes, but named."""
+        if failed is not None:
+            raise failed
         call = self.thread.call(self._sink.write, batch)
         if self._coroutine:
             try:
@@ -113,8 +129,7 @@ class Sender:
             return
         done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
         if not done:
-            self.state = "stalled"
-            report(f"sink {self.name} is stuck in write(); its records wait", key=f"stalled {self.name}")
+            self.stall()
         await call
 
     def _split(self, part: Batch, parts: deque[Batch], outcome: Outcome, reason: DropReason, error: Exception) -> None:

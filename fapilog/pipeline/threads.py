@@ -59,6 +59,13 @@ def said(error: BaseException) -> str:
     return f"{'' if isinstance(error, SinkFaultError) else type(error).__name__ + ': '}{text(error, 500)}"
 
 
+def ordinary(error: BaseException) -> Exception:
+    """Return *error* if a coroutine can raise it without ending more than itself, else what stands in for it."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    return SinkFaultError(error)
+
+
 async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         result = function(*args)
@@ -67,10 +74,6 @@ async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise SinkFaultError(error) from error
-    except Exception as error:
-        if isinstance(error, StopIteration | StopAsyncIteration):
-            raise SinkFaultError(error) from error
-        raise
+        raise ordinary(error) from error
     except BaseException as error:
-        raise SinkFaultError(error) from error
+        raise ordinary(error) from error
