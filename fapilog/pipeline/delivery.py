@@ -152,7 +152,7 @@ class Delivery:
     @property
     def has_room(self) -> bool:
         """Whether the inbox is half empty again, or will take nothing more in any case."""
-        return not self._closed and 2 * self._inbox.bytes < self._inbox.max_bytes
+        return not self._closed and not self._inbox.half_full
 
     @property
     def _answers(self) -> bool:

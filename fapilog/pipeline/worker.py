@@ -9,14 +9,14 @@ import contextvars
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Final
 
 from fapilog.context import OURSELVES, current_request
-from fapilog.diagnostics import report
+from fapilog.diagnostics import DropReason, report
 from fapilog.errors import DurabilityError
 from fapilog.failpoints import hit
 from fapilog.pipeline.delivery import Delivery, wait_for_event
@@ -40,7 +40,7 @@ class Worker:
         deliveries: Sequence[Delivery],
         *,
         block_timeout_seconds: float = 1.0,
-        announce: Callable[[str | None, DropSummary], None] | None = None,
+        announce: Callable[[str | None, Mapping[DropReason, int], int, int], None] | None = None,
     ) -> None:
         """Serve *queue*; nothing runs before the first record.
 
@@ -49,7 +49,7 @@ class Worker:
             deliveries: Where they go.
             block_timeout_seconds: How long the queue is held back for a sink whose inbox is full.
             announce: Called on the worker's thread when records were dropped and there is room again, with the name
-                of the sink that lost them, None for the queue.
+                of the sink that lost them, None for the queue; how many by reason; and when the first and the last was.
         """
         self.queue = queue
         self.deliveries = tuple(deliveries)
@@ -278,13 +278,15 @@ class Worker:
             self._owed.remove(delivery)
         hit("worker.take")
         self._taken, _ = self.queue.take(max_records, max_bytes)
-        if self._taken:
+        count = len(self._taken)
+        if count:
             self._owed = list(self.deliveries)
             for delivery in self.deliveries:
                 delivery.accept(self._taken)
                 self._owed.remove(delivery)
+            self._taken = []  # or they would stay in memory until the next ones come
         self._tell_drops()
-        return bool(self._taken)
+        return count > 0
 
     def _tell_drops(self, *, now: bool = False) -> None:
         """Have what was dropped told in a record once there is room again; once a second, unless it is *now*."""
@@ -304,7 +306,9 @@ class Worker:
             return
         self._told_at = time.monotonic()
         for name, summary in losses:
-            self._announce(name, summary)
+            with self.queue.lock:  # others note what they drop under it
+                told = summary.take()
+            self._announce(name, *told)
 
     def _tell_later(self) -> None:
         self._telling = False
