@@ -169,7 +169,7 @@ class Runtime:
             processors=self._processors,
             redact=self._redact,
             static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
-            make_durable=lambda: self.worker.make_durable(settings.shutdown_timeout_seconds),
+            make_durable=lambda lost: self.worker.make_durable(settings.shutdown_timeout_seconds, lost),
         )
 
     def _announce(self, sink: str | None, counts: Mapping[DropReason, int], first_ns: int, last_ns: int) -> None:
