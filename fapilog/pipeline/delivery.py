@@ -154,7 +154,7 @@ class Delivery:
     @property
     def has_room(self) -> bool:
         """Whether the inbox is half empty again, or will take nothing more in any case."""
-        return not self._closed and 2 * self._inbox.bytes < self._inbox.max_bytes
+        return not self._closed and not self._inbox.half_full
 
     @property
     def _answers(self) -> bool:
@@ -182,13 +182,17 @@ class Delivery:
             self._routed_away += len(items) - len(wanted)
             if self._closed:
                 self._drop("sink_closed", len(wanted))
+                self._queue.note_lost(None, self.name)
                 return
             kept, evicted = self._inbox.fit(wanted)
             lost = len(wanted) - len(kept) + evicted
-            self._inbox.evict(evicted)
+            gone = self._inbox.evict(evicted)
             self._inbox.extend(kept)
             if lost:
                 self._drop("inbox_full", lost)
+            if self._queue.watched and (lost or len(wanted) < len(items)):
+                stay = set(map(id, kept))
+                self._queue.note_lost([*gone, *(item for item in items if id(item) not in stay)], self.name)
         if lost:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
@@ -218,13 +222,14 @@ class Delivery:
         self._arrived.set()
 
     async def make_durable(self) -> bool:
-        """Bring everything given so far to disk, sending or spooling it; return whether all of it is there."""
-        lost = sum(self._dropped.values())
+        """Bring everything given so far to disk, sending or spooling it; return whether that could be done.
+
+        What was lost on the way is not on disk: the queue knows, if it is watched.
+        """
         if not (hasattr(self.sink, "flush") or self._spool is not None):
             return False
         await self.settle()
-        synced = await self.sync() or (self._spool is not None and not self._closed)
-        return synced and sum(self._dropped.values()) == lost
+        return await self.sync() or (self._spool is not None and not self._closed)
 
     async def sync(self) -> bool:
         """Make durable what the sink accepted, if it can; return whether it is."""
@@ -532,6 +537,7 @@ class Delivery:
             if count > self._spool_dropped[reason]:
                 self._drop(reason, count - self._spool_dropped[reason])
                 self._spool_dropped[reason] = count
+                self._queue.note_lost(None, self.name)  # which ones is not known
         self._spooled = stats.records
         self._spooled_bytes = stats.size_bytes
         self._spool_oldest_ns = stats.oldest_timestamp_ns
@@ -543,12 +549,15 @@ class Delivery:
             self._held, self._moving = [], []
             if left:
                 self._drop(reason, left)
+                self._queue.note_lost(None, self.name)
 
     def _count(self, outcome: Outcome) -> None:
         self._delivered += outcome.delivered
         self._ambiguous += outcome.in_doubt
         for reason, count in outcome.dropped.items():
             self._drop(reason, count)
+        if outcome.dropped:
+            self._queue.note_lost(None if "sink_closed" in outcome.dropped else outcome.dead, self.name)
 
     async def _stand_back(self, error: Exception) -> None:
         """Leave the sink alone for a while. Without a spool, somebody who waits for the records shortens it."""

@@ -79,10 +79,11 @@ class Inbox:
         self.bytes -= sum([len(item[2]) for item in taken])
         return taken
 
-    def evict(self, count: int) -> None:
-        """Remove that many of the oldest."""
-        for _ in range(count):
-            self.bytes -= len(self.items.popleft()[2])
+    def evict(self, count: int) -> list[Item]:
+        """Remove and return that many of the oldest."""
+        evicted = [self.items.popleft() for _ in range(count)]
+        self.bytes -= sum([len(item[2]) for item in evicted])
+        return evicted
 
     def clear(self) -> int:
         """Remove everything; return how many records that was."""

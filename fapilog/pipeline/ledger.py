@@ -31,7 +31,7 @@ class DropSummary:
         self.counts[reason] += count
 
     def take(self) -> tuple[dict[DropReason, int], int, int]:
-        """Return counts by reason and when the first and the last was, and begin anew."""
+        """Return counts by reason and when the first and the last was, and begin anew; the pipeline's lock is held."""
         taken = dict(self.counts), self.first_ns, self.last_ns
         self.counts.clear()
         return taken
