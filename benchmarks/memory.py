@@ -1,9 +1,10 @@
-"""Report the resident memory of a FastAPI app, bare or with fapilog's default sinks, idle and after many records."""
+"""Report the resident memory of a FastAPI app with and without fapilog, idle and after many records."""
 
 import argparse
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import os
 import sys
@@ -25,8 +26,10 @@ def resident_mb() -> float:
     raise RuntimeError("/proc/self/status has no VmRSS")
 
 
-def bare() -> dict[str, float]:
-    """Serve some requests without logging."""
+def bare(*, imported: bool) -> dict[str, float]:
+    """Serve some requests without logging; with fapilog *imported* or not so much as that."""
+    if imported:
+        importlib.import_module("fapilog")
     asyncio.run(serve(make_app(), WARM_UP_REQUESTS))
     return {"idle_mb": resident_mb()}
 
@@ -49,17 +52,17 @@ def logged(records: int, store: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure one of the two and print the figures as JSON."""
+    """Measure one of the three and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=("bare", "fapilog"))
+    parser.add_argument("variant", choices=("bare", "imported", "fapilog"))
     parser.add_argument("--records", type=int, default=1_000_000)
     arguments = parser.parse_args()
     answer = os.dup(1)  # the records go to /dev/null, the figures to where stdout was
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     with contextlib.ExitStack() as stack:
-        if arguments.variant == "bare":
-            figures = bare()
+        if arguments.variant != "fapilog":
+            figures = bare(imported=arguments.variant == "imported")
         else:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-"))
             figures = logged(arguments.records, Path(directory))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, Self
 
 import orjson
@@ -90,11 +91,12 @@ class Recorder:
         processors: Iterable[Processor] = (),
         redact: Redact | None = None,
         static: Mapping[str, Any] = NOTHING,
-        make_durable: Callable[[], None] | None = None,
+        make_durable: Callable[[AbstractSet[str | None]], None] | None = None,
     ) -> None:
         """Record into *queue* what is at least *level*; *static* fields end every line.
 
-        *make_durable* returns when what was queued is on disk, or raises `DurabilityError`.
+        *make_durable* returns when what was queued is on disk at a sink that did not lose it, or raises
+        `DurabilityError`; it is given those who did, as `Queue.watch` notes them.
         """
         self.level = level
         self.queue: Any = queue
@@ -128,6 +130,7 @@ class Recorder:
         try:
             queue = self.queue
             if queue.pressed and queue.refuses(level):
+                _refuse(fields, context, "the record was dropped before it could be written")
                 return
             now = time.time_ns()
             began, second = self._second
@@ -142,6 +145,7 @@ class Recorder:
             if request is not None:
                 if request is OURSELVES:
                     self.filtered["own_thread"] += 1
+                    _refuse(fields, context, "nothing is recorded that a sink logs while it writes")
                     return
                 ids = request.encoded
                 if request.bound or bound or context:
@@ -180,22 +184,30 @@ class Recorder:
                 durable = fields.pop("durable")
             settled = self._process(now, level, event, logger, NOTHING if request is None else request.ids, fields)
             if settled is None:
+                _refuse({"durable": durable}, NOTHING, "a processor has dropped the record")
                 return
-            accepted = queue.put(level, now, encode(settled)[:-1] + self._tail)
+            self._put(queue, level, now, encode(settled)[:-1] + self._tail, durable=durable)
+        except DurabilityError:
+            raise
         except Exception as error:
             self._failed(error)
             if surface_bugs():
                 raise
-            accepted = False
-        if durable:
-            self._await_disk(accepted=accepted)
+            _refuse({"durable": True} if durable else fields, context, "the record could not be encoded")
 
-    def _await_disk(self, *, accepted: bool) -> None:
-        if not accepted:
-            raise DurabilityError("the record was dropped before it could be written")
-        if self._make_durable is None:
-            raise DurabilityError("logging is not configured yet, so the record is in memory alone")
-        self._make_durable()
+    def _put(self, queue: Any, level: int, now: int, front: bytes, *, durable: bool) -> None:
+        if not durable:
+            queue.put(level, now, front)
+            return
+        lost = queue.watch(front)
+        try:
+            if not queue.put(level, now, front):
+                raise DurabilityError("the record was dropped before it could be written")
+            if self._make_durable is None:
+                raise DurabilityError("logging is not configured yet, so the record is in memory alone")
+            self._make_durable(lost)
+        finally:
+            queue.unwatch(front, lost)
 
     def adopt(self, early: "Recorder") -> None:
         """Take over what was logged before there was a configuration: what is below the level is filtered now."""
@@ -492,6 +504,16 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> A
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
         fields["_args"] = list(args)
         return event
+
+
+def _refuse(fields: Mapping[str, Any], context: Mapping[str, Any], why: str) -> None:
+    """Return if a record that is not going to be recorded was an ordinary one.
+
+    Raises:
+        DurabilityError: It was to be durable.
+    """
+    if fields.get("durable", context.get("durable")) is True:
+        raise DurabilityError(why)
 
 
 def _keep(record: Event, key: str, value: Any, *, own: bool, taken: Mapping[str, Any]) -> None:

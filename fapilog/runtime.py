@@ -27,13 +27,13 @@ from pydantic import ValidationError
 from fapilog import lifecycle
 from fapilog.alerts import Alert, watch_over
 from fapilog.capture import ServerLoggers
-from fapilog.diagnostics import report
+from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError, SinkStartError
 from fapilog.files.deadletters import DeadLetters
 from fapilog.logger import BoundLogger, Recorder, record, slot, structlog_factory
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
-from fapilog.pipeline.ledger import DropSummary, FlushResult, Stats
+from fapilog.pipeline.ledger import FlushResult, Stats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.spool import Spool
@@ -169,12 +169,11 @@ class Runtime:
             processors=self._processors,
             redact=self._redact,
             static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
-            make_durable=lambda: self.worker.make_durable(settings.shutdown_timeout_seconds),
+            make_durable=lambda lost: self.worker.make_durable(settings.shutdown_timeout_seconds, lost),
         )
 
-    def _announce(self, sink: str | None, summary: DropSummary) -> None:
+    def _announce(self, sink: str | None, counts: Mapping[DropReason, int], first_ns: int, last_ns: int) -> None:
         """Log one record that tells what was dropped; in a context of its own, for the worker's takes none."""
-        counts, first_ns, last_ns = summary.take()
         fields = {
             "dropped": sum(counts.values()),
             "reasons": dict(counts),
@@ -366,7 +365,7 @@ class _State:
 
     async def drain(self, runtime: Runtime) -> None:
         """Deliver everything, and from now on each record at once."""
-        await runtime.worker.aflush(runtime.settings.shutdown_timeout_seconds)
+        await runtime.worker.aflush(runtime.settings.shutdown_timeout_seconds, empty=True)
         self.write_through(runtime, on=True)
 
     def wrap(self, app: Any) -> LoggingMiddleware:
@@ -386,7 +385,7 @@ class _State:
         runtime = self.runtime
         if runtime is not None:
             end_by = time.monotonic() + runtime.settings.shutdown_timeout_seconds
-            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds).ok:
+            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds, empty=True).ok:
                 self._end_by = end_by  # the sink that used up the time gets no more of it
 
     def end(self) -> None:

@@ -49,7 +49,6 @@ LONG: dict[str, str] = {
     "pipeline/delivery.py": "everything that happens to a record before one sink",
     "pipeline/worker.py": "one thread: how it starts, what it does, how it ends",
     "pipeline/spool.py": "one queue on disk: its bounds, its replay, its adoption and its account",
-    "files/journal.py": "one directory of segments, written, read, mended and released under one lock",
 }
 """Modules of more than 400 lines, and why each is one thing."""
 

@@ -92,9 +92,9 @@ def test_an_entry_point_is_found_by_its_name_but_takes_no_built_in_one() -> None
     [
         ("stdout", "stdout", "stdout", {}),
         (HERE, HERE, "audit", {}),
-        ("file:///var/log/a%20b.log", "file", "file", {"uri": ("", "/var/log/a b.log")}),
+        ("file:///var/log/a%20b.log", "file", "file", {"uri": ("file", "", "/var/log/a%20b.log")}),
         ("loki://u:p@h:1/x?label.app=shop&label.env=&name=n", "loki", "n", {
-            "uri": ("u:p@h:1", "/x"), "label": {"app": "shop", "env": ""},
+            "uri": ("loki", "u:p@h:1", "/x"), "label": {"app": "shop", "env": ""},
         }),
         ({"type": "file", "name": "mine", "path": "a"}, "file", "mine", {"path": "a"}),
         (SecretStr("stdout://"), "stdout", "stdout", {}),
@@ -122,8 +122,9 @@ def test_a_spec_shows_neither_options_nor_the_sink() -> None:
 
 
 def test_a_uri_s_path_goes_to_the_path_of_the_sink() -> None:
-    built: Any = build_sink(parse_sink("file:///tmp/a.log"), {"uri": ("", "/tmp/a.log")})
-    assert built.path == Path("/tmp/a.log")
+    spec = parse_sink("file:///tmp/a%20b.log")
+    built: Any = build_sink(spec, spec.options)
+    assert built.path == Path("/tmp/a b.log")
 
 
 def test_a_uri_s_host_goes_to_the_endpoint_of_the_sink() -> None:
@@ -131,12 +132,12 @@ def test_a_uri_s_host_goes_to_the_endpoint_of_the_sink() -> None:
         def __init__(self, endpoint: str) -> None:
             self.endpoint = endpoint
 
-    assert _place(Network, {"uri": ("h:1", "/x")}) == {"endpoint": "http://h:1/x"}
+    assert _place(Network, {"uri": ("loki", "h:1", "/x")}) == {"endpoint": "http://h:1/x"}
 
 
 def test_a_sink_that_takes_no_host_says_so() -> None:
     with pytest.raises(ConfigurationError, match="AuditSink takes no host or path; options: level"):
-        build_sink(SinkSpec(HERE, "audit"), {"uri": ("host", "")})
+        build_sink(SinkSpec(HERE, "audit"), {"uri": ("audit", "host", "")})
 
 
 @pytest.mark.parametrize(

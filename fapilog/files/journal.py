@@ -4,60 +4,25 @@
     <directory>/position                the number of the first record that nobody needs any more is below this one
     <directory>/<serial>-<first>.log    segments: a header line, and records from number <first> on
 
-Every record has a number, counted without gaps from 1, in a line that carries a checksum (`fapilog.files.checked`). So
-whatever happens to a segment, it is known how many records it had, which of them can still be read, and where each
-stands in the order; a line that is found twice is one record. A segment ends where the next one begins, whatever else
-is in it: after a failed fsync what may not be on disk is written again to a new segment, and the old one need not be
-touched.
-
-The header is ``crc32 SP fapilog-journal SP 1 SP owner SP timestamp_ns LF``: the version of this layout, what the
-records are for, and when the first of them was logged. The lock file holds a copy.
+What a segment looks like and how it is read is said in `fapilog.files.recover`. After a failed fsync, what may not be
+on disk is written again to a new segment; the old one then ends where that begins, and need not be touched.
 """
 
 import contextlib
 import errno
 import os
-import re
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from fapilog.diagnostics import report
 from fapilog.failpoints import hit
-from fapilog.files.checked import OVERHEAD_BYTES, Numbered, checked, numbered, record_of, scan, text_of
+from fapilog.files.checked import Numbered, numbered, record_of
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 from fapilog.files.position import PositionFile
+from fapilog.files.recover import JournalSegment, find_segments, header, records_of, segment_name
 from fapilog.files.segment import sync_directory
-
-_LAYOUT: Final = b"fapilog-journal"
-_VERSION: Final = b"1"
-_NAME: Final = re.compile(r"(\d{1,9})-(\d{1,18})\.log", re.ASCII)
-_HEADER_BYTES: Final = 4096
-_TAIL_BYTES: Final = 256 * 1024
-_USUAL_BYTES: Final = 16 * 1024 * 1024
-_LEAST_LINE_BYTES: Final = OVERHEAD_BYTES + len("1 5 0 ")
-
-
-class ForeignJournalError(Exception):
-    """The journal holds something else than what was asked for, or was written by another version."""
-
-
-@dataclass(slots=True)
-class Segment:
-    """One file of a journal: the records from number `first` up to, not including, `end`."""
-
-    path: Path
-    first: int
-    end: int
-    size_bytes: int
-    timestamp_ns: int
-    """When the first record was logged."""
-
-    known: tuple[int, int]
-    """A number, and where in the file its record is."""
 
 
 class Journal:
@@ -67,7 +32,7 @@ class Journal:
         """Use `create` or `take_over`."""
         self.path = path
         self.owner = owner
-        self.segments: deque[Segment] = deque()
+        self.segments: deque[JournalSegment] = deque()
         self.next = number
         """The number of the oldest record that is still needed."""
         self.end = number
@@ -107,7 +72,7 @@ class Journal:
         if lock is None:
             return None
         try:
-            segments, serial = _load(path, lock, owner)
+            segments, serial = find_segments(path, lock.fd, owner)
             position = PositionFile.open(path / "position")
         except BaseException:
             lock.release()
@@ -189,7 +154,7 @@ class Journal:
                 self._suspect = True
                 self._rewrite()
 
-    def unread(self) -> Iterator[tuple[Segment, int, Numbered]]:
+    def unread(self) -> Iterator[tuple[JournalSegment, int, Numbered]]:
         """Read from `next` on: the segment, where in it the next line begins, and the record. What is bad is left out.
 
         Raises:
@@ -199,7 +164,7 @@ class Journal:
         for segment in tuple(self.segments):
             number = max(self.next, segment.first)
             if number < segment.end:
-                yield from _records(segment, number)
+                yield from records_of(segment, number)
 
     def release_below(self, number: int) -> None:
         """Let go of all records below *number*, and of the segments that are no longer needed.
@@ -214,7 +179,7 @@ class Journal:
             return
         self._unlink_done()
 
-    def drop(self, segment: Segment) -> int:
+    def drop(self, segment: JournalSegment) -> int:
         """Give up the oldest segment with all that is in it, and return how many records were lost.
 
         Its file goes even if the position cannot be noted: whoever takes over begins with the oldest file there is.
@@ -259,11 +224,7 @@ class Journal:
             self.release_below(self.end)
             self._leave()
             if not self.segments:
-                for name in ("position", "lock"):
-                    with contextlib.suppress(OSError):
-                        (self.path / name).unlink()
-                with contextlib.suppress(OSError):  # not empty: something in it is not ours
-                    self.path.rmdir()
+                _remove(self.path)
         self._leave()
         self._position.close()
         self._lock.release()
@@ -276,14 +237,14 @@ class Journal:
 
     def _begin(self, number: int, timestamp_ns: int) -> None:
         """Open a new segment for the records from *number* on."""
-        header = checked(b"%b %b %b %d" % (_LAYOUT, _VERSION, self.owner, timestamp_ns))
-        path = self.path / f"{self._serial + 1:06}-{number:012}.log"
+        first_line = header(self.owner, timestamp_ns)
+        path = self.path / segment_name(self._serial + 1, number)
         hit("seg.create")
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, PRIVATE_FILE)
         try:
-            _write(fd, header)
+            _write(fd, first_line)
             if not self._serial:
-                os.pwrite(self._lock.fd, header, 0)
+                os.pwrite(self._lock.fd, first_line, 0)
         except BaseException:
             os.close(fd)
             with contextlib.suppress(OSError):
@@ -293,7 +254,9 @@ class Journal:
         self._serial += 1
         self._fd = fd
         self._new_names = True
-        self.segments.append(Segment(path, number, number, len(header), timestamp_ns, (number, len(header))))
+        self.segments.append(
+            JournalSegment(path, number, number, len(first_line), timestamp_ns, (number, len(first_line)))
+        )
 
     def _sync(self) -> None:
         if self._fd >= 0:
@@ -351,7 +314,7 @@ class Journal:
         self._leave()
         hit("seg.seal")
 
-    def _take_back(self, segment: Segment) -> None:
+    def _take_back(self, segment: JournalSegment) -> None:
         """Cut the open segment back after a write that did not finish; if that fails too, go on in another one."""
         try:
             os.ftruncate(self._fd, segment.size_bytes)
@@ -393,135 +356,33 @@ def _claim(path: Path, number: int) -> tuple[FileLock, PositionFile] | None:
     """Make the directory of a journal and hold it; None if there is one."""
     try:
         path.mkdir(mode=PRIVATE_DIRECTORY)
+    except FileExistsError:
+        return None
+    try:
         lock = FileLock.take(path / "lock")
-    except (FileExistsError, FileNotFoundError):  # or another process saw it empty and removed it at once
-        if path.parent.is_dir():
-            return None
+    except FileNotFoundError:  # another process saw it empty and removed it at once
+        return None
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.rmdir()
         raise
-    if lock is None:
+    if lock is None:  # or is just about to
         return None
     try:
         return lock, PositionFile.create(path / "position", number)
     except OSError:
-        with contextlib.suppress(OSError):
-            lock.path.unlink()
-            path.rmdir()
+        _remove(path)
         lock.release()
         raise
 
 
-def _load(path: Path, lock: FileLock, owner: bytes) -> tuple[list[Segment], int]:
-    """Find the segments in *path*, and the highest serial number, from names and headers alone."""
-    found: list[tuple[int, int, Path, int]] = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            match = _NAME.fullmatch(entry.name)
-            status = entry.stat(follow_symlinks=False)
-            if match and stat.S_ISREG(status.st_mode):
-                found.append((int(match[2]), int(match[1]), path / entry.name, status.st_size))
-    found.sort()
-    begun = _header(os.pread(lock.fd, _HEADER_BYTES, 0), owner)
-    segments: list[Segment] = []
-    readable = begun is not None
-    for first, _, name, size in found:
-        fd = os.open(name, os.O_RDONLY | OPEN_FLAGS)
-        try:
-            timestamp_ns = _header(os.pread(fd, _HEADER_BYTES, 0), owner)
-            if name == found[-1][2]:
-                end = _end_of_last(fd, first, size)
-        finally:
-            os.close(fd)
-        readable = readable or timestamp_ns is not None
-        if timestamp_ns is None:
-            timestamp_ns = segments[-1].timestamp_ns if segments else begun or 0
-        if segments:
-            segments[-1].end = first
-        segments.append(Segment(name, first, first, size, timestamp_ns, (first, 0)))
-    if segments:
-        segments[-1].end = end
-        if not readable:
-            raise ForeignJournalError("no header in it can be read")
-    return segments, max([serial for _, serial, _, _ in found], default=0)
-
-
-def _header(data: bytes, owner: bytes) -> int | None:
-    """Return when the first record was logged, or None if the header is damaged."""
-    text = text_of(data.partition(b"\n")[0])
-    if text is None:
-        return None
-    layout, _, rest = text.partition(b" ")
-    version, _, rest = rest.partition(b" ")
-    whose, _, timestamp_ns = rest.rpartition(b" ")
-    if layout != _LAYOUT:  # a record, after the header was cut out
-        return None
-    if version != _VERSION:
-        raise ForeignJournalError(f"it was written by another version (layout {version.decode(errors='replace')})")
-    if whose != owner:
-        raise ForeignJournalError(f"it is for {whose.decode(errors='replace')!r}, this is {owner.decode()!r}")
-    return int(timestamp_ns) if timestamp_ns.isdigit() else None
-
-
-def _end_of_last(fd: int, first: int, size: int) -> int:
-    """Return the number after the last record that was begun in a segment of which only the beginning is known."""
-    end = _end_if_whole(fd, first, size) if size > _TAIL_BYTES else None
-    if end is not None:
-        return end
-    limit = first + max(size, _USUAL_BYTES) // _LEAST_LINE_BYTES  # more do not fit, whatever a line says
-    end, bad = first, 0
-    for place, line in scan(fd):
-        record = record_of(line)
-        if record is not None and first <= record.number < limit:
-            if record.number >= end:
-                end, bad = record.number + 1, 0
-        elif place:  # what comes first is the header
-            bad += 1
-    return end + bad
-
-
-def _end_if_whole(fd: int, first: int, size: int) -> int | None:
-    """Return the same, many times faster, if the last line is good and has the number that the count of lines gives."""
-    lines = 0
-    for offset in range(0, size, _TAIL_BYTES):
-        lines += os.pread(fd, _TAIL_BYTES, offset).count(b"\n")
-    data = os.pread(fd, _TAIL_BYTES, size - _TAIL_BYTES)
-    record = record_of(data[:-1].rpartition(b"\n")[2]) if data.endswith(b"\n") else None
-    end = first + lines - 1  # one of them is the header
-    return end if record is not None and record.number == end - 1 else None
-
-
-def _records(segment: Segment, number: int) -> Iterator[tuple[Segment, int, Numbered]]:
-    """Read the records of *segment* from *number* on; where lines are missing, look for them in the whole file."""
-    fd = os.open(segment.path, os.O_RDONLY | OPEN_FLAGS)
-    try:
-        for place, line in scan(fd, segment.known[1] if segment.known[0] <= number else 0):
-            record = record_of(line)
-            if record is None or record.number < number:
-                continue
-            if record.number != number:
-                break
-            number += 1
-            yield segment, place + len(line) + 1, record
-            if number == segment.end:
-                return
-        yield from _sorted_records(fd, segment, number)
-    except OSError as error:
-        if error.errno != errno.EIO:  # where the disk is broken, the rest is as lost as if it were not there
-            raise
-    finally:
-        os.close(fd)
-
-
-def _sorted_records(fd: int, segment: Segment, number: int) -> Iterator[tuple[Segment, int, Numbered]]:
-    places: dict[int, tuple[int, int]] = {}
-    for place, line in scan(fd):
-        record = record_of(line)
-        if record is not None and number <= record.number < segment.end:
-            places.setdefault(record.number, (place, len(line)))
-    for found in sorted(places):
-        place, length = places[found]
-        record = record_of(os.pread(fd, length, place))
-        if record is not None:
-            yield segment, place + length + 1, record
+def _remove(path: Path) -> None:
+    """Remove the directory at *path* if nothing is left in it but what every journal has."""
+    for name in ("position", "lock"):
+        with contextlib.suppress(OSError):
+            (path / name).unlink()
+    with contextlib.suppress(OSError):  # something in it is not ours
+        path.rmdir()
 
 
 def _write(fd: int, block: bytes) -> None:

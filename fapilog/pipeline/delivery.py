@@ -1,36 +1,39 @@
 """Bring records to one sink: inbox, batch, attempt, wait, try again, spool, count.
 
-One task of the worker's event loop does all of it, in order; the sink itself runs on a thread of its own. With a spool,
-nothing stays in memory alone for longer than half a second while the far end does not answer, and what is on disk
-goes before anything newer.
+A task of the worker's event loop, the sender, does all of it, in order; the sink itself runs on a thread of its own.
+With a spool there is a second task, the keeper. What is in memory alone for half a second while the far end does not
+answer, or fills half the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox. What is
+on disk goes before anything newer.
 """
 
 import asyncio
 import inspect
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
 
 from fapilog.diagnostics import DropReason, report
-from fapilog.errors import ConfigurationError
 from fapilog.failpoints import hit
 from fapilog.files.deadletters import DeadLetters
 from fapilog.pipeline.inbox import Inbox
-from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
+from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats, SpoolStats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import NEVER, Item, Queue
-from fapilog.pipeline.sender import Outcome, Sender
-from fapilog.pipeline.spool import Spool, SpoolStats
-from fapilog.pipeline.threads import SinkThread, said
+from fapilog.pipeline.sender import STALLED_AFTER_SECONDS, Outcome, Sender
+from fapilog.pipeline.spool import Spool
+from fapilog.pipeline.threads import SinkThread, ordinary, said
 from fapilog.types import LEVELS, TRACE, Batch, Record, Sink
 
 LOCAL_LINGER_SECONDS: Final = 0.05
 NETWORK_LINGER_SECONDS: Final = 1.0
 SPOOL_AFTER_SECONDS: Final = 0.5
 """How long a record may stay in memory alone while its sink does not answer."""
+
+SPOOL_BYTES: Final = 2 * 1024 * 1024
+"""How much of the inbox is brought to disk with one fsync."""
 
 _HURRIED_DELAY_SECONDS: Final = 0.05
 
@@ -64,8 +67,10 @@ class Delivery:
         self._dead_letters = dead_letters
         self._inbox = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
         self._given = 0
-        self._in_flight = 0
-        self._moving = 0
+        self._held: list[Item] = []
+        """The batch that is being sent, as long as it is in memory alone."""
+        self._moving: list[Item] = []
+        """What is being written to the spool, behind the batch that is held."""
         self._spooled = 0
         self._spooled_bytes = 0
         self._spool_oldest_ns: int | None = None
@@ -111,9 +116,17 @@ class Delivery:
         self._arrived = asyncio.Event()
         """Tells the same to the keeper."""
         self._disk = asyncio.Lock()
+        """Held by whoever changes the spool, or settles a batch that the keeper may be writing to it."""
         self._standing_back = False
+        self._began = self._loop.time()
+        """When the sink was given the batch it has now, or had last."""
+        self._since = 0.0
+        """When the oldest of what is in memory alone began to wait for the far end."""
+        self._disk_works = True
         self._progress = asyncio.Event()
         self._wait_seconds = max(0.0, self.linger_seconds - worker_linger_seconds)
+        self._streams = self._make_spool is None and not inspect.iscoroutinefunction(self.sink.write)
+        self._cut_short = False
         self._thread = SinkThread(self.name)
         self._sender.thread = self._thread
         if self._make_spool is not None and not self._closed:
@@ -130,16 +143,24 @@ class Delivery:
     def room(self) -> tuple[int, int]:
         """How many records and bytes log calls may send on, so that they wait for a sink that works but is slow.
 
-        An empty inbox takes all that the queue can hold. A sink that is stuck, down or spooling holds up nobody.
+        An empty inbox takes all that the queue can hold. A sink that is stuck or down holds up nobody; with a spool
+        it is the disk that has to keep up.
         """
-        if self.state != "up" or self._spool is not None or not self._inbox:
+        working = self.state == "up" if self._spool is None else self._disk_works and not self._closed
+        if not working or not self._inbox:
             return NEVER, NEVER
         return self._inbox.max_records - len(self._inbox), self._inbox.max_bytes - self._inbox.bytes
 
     @property
     def has_room(self) -> bool:
         """Whether the inbox is half empty again, or will take nothing more in any case."""
-        return not self._closed and 2 * self._inbox.bytes < self._inbox.max_bytes
+        return not self._closed and not self._inbox.half_full
+
+    @property
+    def _answers(self) -> bool:
+        """Whether the far end takes what it is sent, as far as is known."""
+        late = self._loop.time() - self._began > STALLED_AFTER_SECONDS
+        return not (self._closed or self._standing_back or late)
 
     @property
     def spooled(self) -> int:
@@ -149,38 +170,48 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """How many records are in memory alone."""
-        return len(self._inbox) + self._moving + self._in_flight
+        return len(self._inbox) + len(self._moving) + len(self._held)
 
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
         wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
         if self.options.filter is not None:
             wanted = [item for item in wanted if self._passes(self.options.filter, item)]
-        kept, evicted = self._inbox.fit(wanted)
         with self._queue.lock:
             self._given += len(items)
             self._routed_away += len(items) - len(wanted)
             if self._closed:
                 self._drop("sink_closed", len(wanted))
+                self._queue.note_lost(None, self.name)
                 return
+            kept, evicted = self._inbox.fit(wanted)
             lost = len(wanted) - len(kept) + evicted
-            self._inbox.evict(evicted)
+            gone = self._inbox.evict(evicted)
             self._inbox.extend(kept)
             if lost:
                 self._drop("inbox_full", lost)
+            if self._queue.watched and (lost or len(wanted) < len(items)):
+                stay = set(map(id, kept))
+                self._queue.note_lost([*gone, *(item for item in items if id(item) not in stay)], self.name)
         if lost:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
         self._arrived.set()
 
-    async def settle(self) -> None:
-        """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool."""
+    async def settle(self, *, empty: bool = False) -> None:
+        """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool.
+
+        If *empty*, go on until nothing is left in the spool either, as long as the far end takes it.
+        """
         target = self._given
         self.hurry(1)
         try:
             while self._given - self.waiting < target and not self._closed:
                 self._progress.clear()
                 await self._progress.wait()
+            while empty and self._spooled and self._answers:
+                self._progress.clear()
+                await wait_for_event(self._progress, _HURRIED_DELAY_SECONDS)
         finally:
             self.hurry(-1)
 
@@ -191,21 +222,22 @@ class Delivery:
         self._arrived.set()
 
     async def make_durable(self) -> bool:
-        """Bring everything given so far to disk, sending or spooling it; return whether all of it is there."""
-        lost = sum(self._dropped.values())
+        """Bring everything given so far to disk, sending or spooling it; return whether that could be done.
+
+        What was lost on the way is not on disk: the queue knows, if it is watched.
+        """
         if not (hasattr(self.sink, "flush") or self._spool is not None):
             return False
         await self.settle()
-        synced = await self.sync() or (self._spool is not None and not self._closed)
-        return synced and sum(self._dropped.values()) == lost
+        return await self.sync() or (self._spool is not None and not self._closed)
 
     async def sync(self) -> bool:
         """Make durable what the sink accepted, if it can; return whether it is."""
         flushing = getattr(self.sink, "flush", None)
         if flushing is None or self._closed:
             return False
-        hit("sink.flush")
         try:
+            hit("sink.flush")
             await self._thread.call(flushing)
         except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
             report(f"sink {self.name} cannot flush: {said(error)}", key=f"flush {self.name}")
@@ -213,12 +245,10 @@ class Delivery:
         return True
 
     async def end(self) -> None:
-        """Count what is left as lost, and close the sink and the spool."""
-        self._close_inbox("shutdown_timeout")
+        """Leave in the spool what is left, or count it as lost, and close the sink and the spool."""
         try:
+            await self._leave_rest()
             await self._thread.call(self.sink.close)
-            if self._spool is not None:
-                await self._on_disk(self._spool.close)
         except Exception as error:  # noqa: BLE001 - as above
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
         finally:  # also when a stuck sink used up the time for this
@@ -238,8 +268,8 @@ class Delivery:
             adopted=self._adopted,
             routed_away=self._routed_away,
             delivered=self._delivered,
-            queued=len(queue.items) + on_the_way + len(self._inbox) + self._moving,
-            in_flight=self._in_flight,
+            queued=len(queue.items) + on_the_way + len(self._inbox) + len(self._moving),
+            in_flight=len(self._held),
             spooled=self._spooled,
             spooled_bytes=self._spooled_bytes,
             spool_oldest_ns=self._spool_oldest_ns,
@@ -253,27 +283,31 @@ class Delivery:
     # The sender, and the keeper of what cannot be sent
 
     async def _run(self) -> None:
-        """Send, for ever. With a spool, a second task brings to disk what has to wait."""
-        keeper = self._loop.create_task(self._keep()) if self._spool is not None else None
+        """Send, for ever. With a spool, the keeper runs beside it."""
+        keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
         try:
             if self._spool is not None:
                 await self._adopt()
-            while True:
-                try:
-                    await self._round()
-                except Exception as error:  # noqa: BLE001 - a fault of ours must not end the delivery
-                    report(f"the delivery to {self.name} failed and goes on: {said(error)}", key=f"run {self.name}")
-                    await asyncio.sleep(_HURRIED_DELAY_SECONDS)
-                self._progress.set()
+            await self._again_and_again(self._round)
         finally:
             if keeper is not None:
                 keeper.cancel()
 
+    async def _again_and_again(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take one step after the other until the sink is closed; a fault of ours must not end the delivery."""
+        while not self._closed:
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 - as said
+                report(f"the delivery to {self.name} failed and goes on: {said(error)}", key=f"run {self.name}")
+                await asyncio.sleep(_HURRIED_DELAY_SECONDS)
+            self._progress.set()
+
     async def _round(self) -> None:
         """Send one batch: from the spool while it holds anything, else from the inbox."""
-        error: Exception | None = None
         if self._spooled:
-            error = await self._send_spooled()
+            records = await self._on_disk(self._read)
+            await self._send(Batch(records))
         elif not self._inbox or self._moving:
             self._nudge.clear()
             await self._nudge.wait()
@@ -281,98 +315,156 @@ class Delivery:
                 await self._linger()
         else:
             with self._queue.lock:
-                items = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
-                self._in_flight = len(items)
-            rest = items  # what is still in memory alone if a fault of ours, or the end, cuts this short
+                self._held = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
+            if not self._sender.failures:
+                self._since = self._loop.time()
+            self._arrived.set()
             try:
-                rest, error = await self._send(items)
-            finally:
+                failed = await self._stream() if self._streams else None
+                if self._held:
+                    await self._send(Batch(self._held), failed)
+            except Exception:
                 with self._queue.lock:
-                    self._inbox.give_back(rest)
-                    self._in_flight = 0
+                    self._inbox.give_back(self._held)
+                    self._held = []
+                raise
+
+    async def _stream(self) -> Exception | None:
+        """Write batch after batch on the sink's thread; what it raised is returned, and that batch left in `_held`.
+
+        Under load every way between two threads costs a turn at the interpreter's lock, five milliseconds, in which
+        the inbox grows by half a megabyte.
+        """
+        call = self._thread.call(self._write_all)
+        try:
+            while not call.done():
+                before = self._delivered
+                await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
+                if not call.done() and self._delivered == before:
+                    self._sender.stall()
+                self._progress.set()
+        except asyncio.CancelledError:
+            with self._queue.lock:
+                self._cut_short = True
+                self._ambiguous += len(self._held)
+            raise
+        failed: Exception | None = call.result()
+        return failed
+
+    def _write_all(self) -> Exception | None:
+        """Write what is held and then the inbox, until it is empty or the sink raises; on the sink's thread."""
+        while self._held:
+            batch = Batch(self._held)
+            try:
+                self.sink.write(batch)
+            except BaseException as error:  # noqa: BLE001 - the sender knows what each means
+                return ordinary(error)
+            with self._queue.lock:
+                if self._cut_short:  # it was stuck, and counted as lost meanwhile
+                    return None
+                self._delivered += len(batch)
+                self._held = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
+            self._sender.succeed(batch)
+            if self._hurried:
+                self._loop.call_soon_threadsafe(self._progress.set)
+        return None
+
+    async def _send(self, batch: Batch, failed: Exception | None = None) -> None:
+        """Send a batch, or take *failed* for the answer; count what became of it; stand back if it was cut short."""
+        if not batch:
+            return
+        held = bool(self._held)
+        self._began = self._loop.time()
+        try:
+            outcome = await self._sender.send(batch, failed)
+            await self._bury(outcome)
+            if self._spool is None:
+                self._settle_held(outcome)
+            else:
+                async with self._disk:  # the keeper may be writing down what is held
+                    if self._held:
+                        self._settle_held(outcome)
+                    else:
+                        await self._spool_thread_call(self._acknowledge, outcome, batch if held else None)
+        except asyncio.CancelledError:
+            with self._queue.lock:
+                self._ambiguous += len(batch)  # cut short, and perhaps there
+            raise
         if self._sender.state == "closed":
             self._close_inbox("sink_closed")
-        elif error is not None:
-            await self._stand_back(error)
+        elif outcome.error is not None:
+            await self._stand_back(outcome.error)
 
-    async def _send(self, items: list[Item]) -> tuple[list[Item], Exception | None]:
-        """Send records that are in memory; return those that have to stay there, and why."""
-        attempt = asyncio.ensure_future(self._sender.send(Batch(items)))
-        try:
-            if self._spool is not None:
-                done, _ = await asyncio.wait({attempt}, timeout=SPOOL_AFTER_SECONDS)
-                if not done and await self._to_spool(items, in_flight=True):
-                    # On disk now, whatever comes of the attempt; if it succeeds after all they are acknowledged there.
-                    return [], await self._settle_spooled(await attempt)
-            outcome = await attempt
-        except asyncio.CancelledError:
-            attempt.cancel()
-            raise
-        rest = items[outcome.processed :]
+    def _settle_held(self, outcome: Outcome) -> None:
+        """Count what became of a batch that was in memory all the time; the rest is the first of the inbox again."""
         with self._queue.lock:
-            self._in_flight = len(rest)
+            held, self._held = self._held, []
+            self._inbox.give_back(held[outcome.processed :])
             self._count(outcome)
-        await self._bury(outcome)
-        if rest and self._spool is not None and await self._to_spool(rest, in_flight=True):
-            rest = []
-        return rest, outcome.error
-
-    async def _send_spooled(self) -> Exception | None:
-        items = await self._on_disk(self._read)
-        if not items:
-            return None
-        attempt = asyncio.ensure_future(self._sender.send(Batch(items)))
-        try:
-            return await self._settle_spooled(await attempt)
-        except asyncio.CancelledError:
-            attempt.cancel()
-            raise
-
-    async def _settle_spooled(self, outcome: Outcome) -> Exception | None:
-        """Acknowledge in the spool what an attempt has processed, then count it; return why it stopped, if it did."""
-        await self._bury(outcome)
-        await self._on_disk(self._acknowledge, outcome)
-        return outcome.error
 
     async def _keep(self) -> None:
-        """Bring what arrives to disk while it cannot be sent: behind what is there, or because the sink failed."""
-        while True:
-            self._arrived.clear()
-            if self._inbox and (self._spooled or self._standing_back) and not self._closed:
-                if not self._hurried:
-                    await asyncio.sleep(SPOOL_AFTER_SECONDS)
-                with self._queue.lock:
-                    items = self._inbox.take(self._inbox.max_records, self._inbox.max_bytes)
-                    self._moving = len(items)
-                kept = False
-                try:
-                    kept = await self._to_spool(items, in_flight=False)
-                finally:
-                    if not kept:
-                        with self._queue.lock:
-                            self._moving = 0
-                            self._inbox.give_back(items)
-                self._progress.set()
-                self._nudge.set()
-                if not kept:
-                    await asyncio.sleep(SPOOL_AFTER_SECONDS)
-            else:
-                await self._arrived.wait()
+        """Wait until something must go to disk, and bring it there."""
+        self._arrived.clear()
+        seconds = self._seconds_until_spooled()
+        if seconds is None:
+            await self._arrived.wait()
+        elif seconds > 0:
+            await wait_for_event(self._arrived, seconds)
+        elif not await self._spool_portion():
+            await asyncio.sleep(SPOOL_AFTER_SECONDS)
 
-    async def _to_spool(self, items: list[Item], *, in_flight: bool) -> bool:
-        """Append records to the spool and fsync them; return whether they are there, and no longer in memory alone."""
+    def _seconds_until_spooled(self) -> float | None:
+        """How long what is in memory may stay there alone; None if there is no need to bring it to disk."""
+        if not (self._held or self._inbox):
+            return None
+        if self._inbox.half_full:
+            return 0.0
+        behind = self._spooled > 0 or self._standing_back
+        if not (self._held or behind):
+            return None
+        if behind and self._hurried:
+            return 0.0
+        return max(0.0, self._since + SPOOL_AFTER_SECONDS - self._loop.time())
+
+    async def _spool_portion(self) -> bool:
+        """Bring to disk what is held and the oldest of the inbox; return whether that could be done."""
+        async with self._disk:
+            with self._queue.lock:
+                self._moving = self._inbox.take(self._inbox.max_records, SPOOL_BYTES)
+            try:
+                await self._spool_thread_call(self._append)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the records stay in memory
+                report(f"sink {self.name} cannot spool: {said(error)}", key=f"spool {self.name}")
+                with self._queue.lock:
+                    self._inbox.give_back(self._moving)
+                    self._moving = []
+                self._disk_works = False
+            else:
+                self._disk_works = True
+        self._since = self._loop.time()
+        self._nudge.set()
+        return self._disk_works
+
+    async def _leave_rest(self) -> None:
+        """Bring to disk what is left; what cannot be is lost. What the disk was doing goes on, and comes first."""
         try:
-            await self._on_disk(self._append, items, in_flight)
-        except (OSError, ConfigurationError) as error:
-            report(f"sink {self.name} cannot spool: {said(error)}", key=f"spool {self.name}")
-            return False
-        return True
+            if self._spool is not None:
+                await self._on_disk(_nothing)
+                while not self._closed and (self._held or self._moving or self._inbox):
+                    with self._queue.lock:
+                        self._inbox.give_back(self._moving)
+                        self._moving = []
+                    if not await self._spool_portion():
+                        break
+                await self._on_disk(self._spool.close)
+        finally:  # also when a stuck disk used up the time for this
+            self._close_inbox("shutdown_timeout")
 
     async def _adopt(self) -> None:
         """Take over what processes that died have left for this sink."""
         try:
             await self._on_disk(self._take_over)
-        except (OSError, ConfigurationError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is new goes on
             report(f"sink {self.name} cannot look at its spool: {said(error)}", key=f"spool {self.name}")
 
     async def _bury(self, outcome: Outcome) -> None:
@@ -384,31 +476,42 @@ class Delivery:
                 report(f"sink {self.name} cannot keep dead letters: {said(error)}", key=f"dead {self.name}")
 
     async def _on_disk(self, function: Callable[..., Any], *args: Any) -> Any:
-        assert self._spool_thread is not None  # noqa: S101 - only asked for with a spool
         async with self._disk:
-            return await self._spool_thread.call(function, *args)
+            return await self._spool_thread_call(function, *args)
+
+    def _spool_thread_call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
+        assert self._spool_thread is not None  # noqa: S101 - only asked for with a spool
+        return self._spool_thread.call(function, *args)
 
     # On the spool's thread, one at a time; its figures are read before the lock is taken, for that may read the disk
 
-    def _append(self, items: list[Item], in_flight: bool) -> None:
+    def _append(self) -> None:
+        """Write down what is held and what is moving, and fsync it: only then is it no longer in memory alone."""
         assert self._spool is not None  # noqa: S101 - as above
+        items = self._held + self._moving
+        if not items:
+            return
         self._spool.append(items)
         self._spool.sync()
         stats = self._spool.stats()
         with self._queue.lock:
-            if in_flight:
-                self._in_flight = 0
-            else:
-                self._moving = 0
-            self._carry_over(stats)
+            if not self._closed:  # else it was counted as lost meanwhile
+                self._held, self._moving = [], []
+                self._carry_over(stats)
 
-    def _acknowledge(self, outcome: Outcome) -> None:
+    def _acknowledge(self, outcome: Outcome, held: Batch | None) -> None:
+        """Let go of what a batch has done with: the one that was read last, or one that was *held* when it was sent."""
         assert self._spool is not None  # noqa: S101 - as above
-        still_there = self._spool.acknowledge(outcome.processed)
+        count = outcome.processed
+        if held is not None and count:  # of it the spool may have given up a part, to make room
+            done = set(held.lines[:count])
+            there = self._spool.read(count, held.size_bytes)
+            count = next((at for at, record in enumerate(there) if record.line not in done), len(there))
+        missing = outcome.processed - self._spool.acknowledge(count)
         stats = self._spool.stats()
         with self._queue.lock:
-            # What the spool gave up meanwhile, to make room, is counted there though it was sent.
-            self._delivered -= outcome.processed - still_there
+            # What the spool gave up meanwhile is counted there, though it was sent.
+            self._delivered -= missing
             self._count(outcome)
             self._carry_over(stats)
 
@@ -434,6 +537,7 @@ class Delivery:
             if count > self._spool_dropped[reason]:
                 self._drop(reason, count - self._spool_dropped[reason])
                 self._spool_dropped[reason] = count
+                self._queue.note_lost(None, self.name)  # which ones is not known
         self._spooled = stats.records
         self._spooled_bytes = stats.size_bytes
         self._spool_oldest_ns = stats.oldest_timestamp_ns
@@ -441,15 +545,19 @@ class Delivery:
     def _close_inbox(self, reason: DropReason) -> None:
         with self._queue.lock:
             self._closed = True
-            left = self._inbox.clear()
+            left = self._inbox.clear() + len(self._held) + len(self._moving)
+            self._held, self._moving = [], []
             if left:
                 self._drop(reason, left)
+                self._queue.note_lost(None, self.name)
 
     def _count(self, outcome: Outcome) -> None:
         self._delivered += outcome.delivered
         self._ambiguous += outcome.in_doubt
         for reason, count in outcome.dropped.items():
             self._drop(reason, count)
+        if outcome.dropped:
+            self._queue.note_lost(None if "sink_closed" in outcome.dropped else outcome.dead, self.name)
 
     async def _stand_back(self, error: Exception) -> None:
         """Leave the sink alone for a while. Without a spool, somebody who waits for the records shortens it."""
@@ -507,3 +615,7 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
         await event.wait()
     finally:
         timer.cancel()
+
+
+def _nothing() -> None:
+    """Do nothing, after what was begun before it."""

@@ -26,6 +26,11 @@ class Inbox:
         """Whether there is no room at all."""
         return self.bytes >= self.max_bytes or len(self.items) >= self.max_records
 
+    @property
+    def half_full(self) -> bool:
+        """Whether half the room is taken."""
+        return 2 * self.bytes >= self.max_bytes or 2 * len(self.items) >= self.max_records
+
     def fit(self, wanted: list[Item]) -> tuple[list[Item], int]:
         """Choose from *wanted*, oldest first, what there is room for, and how many of the oldest must go first.
 
@@ -74,10 +79,11 @@ class Inbox:
         self.bytes -= sum([len(item[2]) for item in taken])
         return taken
 
-    def evict(self, count: int) -> None:
-        """Remove that many of the oldest."""
-        for _ in range(count):
-            self.bytes -= len(self.items.popleft()[2])
+    def evict(self, count: int) -> list[Item]:
+        """Remove and return that many of the oldest."""
+        evicted = [self.items.popleft() for _ in range(count)]
+        self.bytes -= sum([len(item[2]) for item in evicted])
+        return evicted
 
     def clear(self) -> int:
         """Remove everything; return how many records that was."""

@@ -31,7 +31,7 @@ class DropSummary:
         self.counts[reason] += count
 
     def take(self) -> tuple[dict[DropReason, int], int, int]:
-        """Return counts by reason and when the first and the last was, and begin anew."""
+        """Return counts by reason and when the first and the last was, and begin anew; the pipeline's lock is held."""
         taken = dict(self.counts), self.first_ns, self.last_ns
         self.counts.clear()
         return taken
@@ -134,6 +134,29 @@ class Stats:
         return sum(self.dropped.values()) + sum(
             count for sink in self.sinks.values() for reason, count in sink.dropped.items() if reason != "sink_closed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStats:
+    """The figures of one spool. At every moment `taken_in` is the sum of `delivered`, `dropped` and `records`."""
+
+    records: int
+    """Waiting on disk."""
+
+    size_bytes: int
+    """The size of all segments on disk."""
+
+    oldest_timestamp_ns: int | None
+    """When the oldest waiting record was logged."""
+
+    taken_in: int
+    """Appended or adopted."""
+
+    adopted: Mapping[str, int]
+    """Taken over from dead processes, by the name of their directory; part of `taken_in`."""
+
+    delivered: int
+    dropped: Mapping[DropReason, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, TypeAlias
 
 from fapilog.diagnostics import DropReason
@@ -81,6 +81,8 @@ class Queue:
         """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
         self.dropped: Counter[DropReason] = Counter()
         self.evicted = 0
+        self.watched: dict[bytes, list[set[str | None]]] = {}
+        """Records that somebody waits for, by their line up to the number, and who has lost them (None: the queue)."""
         self.summary = DropSummary()
         self.wake_at = NEVER
         """`wake` is called once, when this many bytes are waiting."""
@@ -148,6 +150,28 @@ class Queue:
                 self._room.notify_all()
         return list(taken), size
 
+    def watch(self, front: bytes) -> set[str | None]:
+        """Begin to note who loses the record that `put` is going to be given as *front*."""
+        lost: set[str | None] = set()
+        with self.lock:
+            self.watched.setdefault(front, []).append(lost)
+        return lost
+
+    def unwatch(self, front: bytes, lost: set[str | None]) -> None:
+        """Note it no longer."""
+        with self.lock:
+            self.watched[front] = [each for each in self.watched[front] if each is not lost]
+            if not self.watched[front]:
+                del self.watched[front]
+
+    def note_lost(self, items: Iterable[Item] | None, name: str | None) -> None:
+        """Tell those who wait that *name* will not deliver these, None for any; the lock is held."""
+        if self.watched:
+            fronts = self.watched if items is None else {item[2][: item[2].rfind(b"-") + 1] for item in items}
+            for front in fronts:
+                for lost in self.watched.get(front, ()):
+                    lost.add(name)
+
     def held_here(self) -> bool:
         """Whether the calling thread holds the lock: what a signal handler has to know before it waits for others."""
         return bool(self._room._is_owned())  # type: ignore[attr-defined]  # private: there is no other way to ask
@@ -200,8 +224,9 @@ class Queue:
 
     def _evict(self, size: int) -> bool:
         while self.items and self._fill(size) > 1:
-            length = len(self.items.popleft()[2])
-            self.bytes -= length
+            item = self.items.popleft()
+            self.bytes -= len(item[2])
+            self.note_lost((item,), None)
             self.taken += 1
             self.evicted += 1
             self.summary.note("evicted", 1)

@@ -56,18 +56,24 @@ class Sender:
         self.state: SinkState = "up"
         self.delays = Delays()
         self.failures = 0
+        """How often in a row it has failed, whichever batch it was."""
+        self._tries = 0
+        """How often the oldest batch has failed."""
         self._sink = sink
         self._options = options
         self._coroutine = inspect.iscoroutinefunction(sink.write)
 
-    async def send(self, batch: Batch) -> Outcome:
-        """Write a batch, in parts if it must be; never raises."""
+    async def send(self, batch: Batch, failed: Exception | None = None) -> Outcome:
+        """Write a batch, in parts if it must be; never raises.
+
+        If the sink was given the batch already and raised *failed*, it is not asked again before that is heeded.
+        """
         outcome = Outcome()
         parts = deque([batch])
         while parts:
             part = parts.popleft()
             try:
-                await self._write(part)
+                await self._write(part, failed if part is batch else None)
             except BatchTooLargeError as error:
                 self._split(part, parts, outcome, "too_large", error)
             except BatchRejectedError as error:
@@ -83,39 +89,57 @@ class Sender:
                 outcome.dropped["sink_closed"] += len(part) + sum(len(other) for other in parts)
                 return outcome
             except (RetryableError, OSError) as error:
-                if self._gives_up():
-                    report(f"sink {self.name} gave up on {len(part)} records: {said(error)}")
-                    outcome.drop(list(part), "retries_exhausted")
-                    continue
                 outcome.error = error
                 outcome.in_doubt = len(part) if getattr(error, "ambiguous", False) else 0
+                self._tries += 1
+                limit = self._options.max_retry_attempts
+                if limit is not None and self._tries > limit:
+                    report(f"sink {self.name} gave up on {len(part)} records: {said(error)}")
+                    outcome.drop(list(part), "retries_exhausted")
+                    self._tries = 0
                 return outcome
             except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
                 report(f"sink {self.name} lost {len(part)} records: {said(error)}", key=f"sink_error {self.name}")
                 outcome.drop(list(part), "sink_error")
             else:
                 outcome.delivered += len(part)
-                self.delays = self.delays.observe(max(0.0, (time.time_ns() - part[0].timestamp_ns) / 1e9))
-            self.failures = 0
+                self.succeed(part)
+            self.failures = self._tries = 0
             self.state = "up"
         return outcome
 
-    async def _write(self, batch: Batch) -> None:
-        """Hand a batch to the sink: a coroutine within its time, a plain function however long it takes, but named."""
+    def succeed(self, batch: Batch) -> None:
+        """Take note of a batch that was delivered."""
+        self.delays = self.delays.observe(max(0.0, (time.time_ns() - batch[0].timestamp_ns) / 1e9))
+        self.failures = self._tries = 0
+        self.state = "up"
+
+    def stall(self) -> None:
+        """Take note of a `write` that blocks its thread, and name the sink."""
+        self.state = "stalled"
+        report(f"sink {self.name} is stuck in write(); its records wait", key=f"stalled {self.name}")
+
+    async def _write(self, batch: Batch, failed: Exception | None) -> None:
+        """Hand a batch to the sink: a coroutine within its time, a plain function however long it takes.
+
+        One that blocks its thread is named. A coroutine that only waits for its far end does not.
+        """
+        if failed is not None:
+            raise failed
         call = self.thread.call(self._sink.write, batch)
-        if self._coroutine:
-            try:
-                async with asyncio.timeout(self._options.write_timeout_seconds):
-                    await call
-            except TimeoutError as error:
-                what = f"no answer within {self._options.write_timeout_seconds:g} s"
-                raise RetryableError(what, ambiguous=True) from error
-            return
-        done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
-        if not done:
-            self.state = "stalled"
-            report(f"sink {self.name} is stuck in write(); its records wait", key=f"stalled {self.name}")
-        await call
+        try:
+            async with asyncio.timeout(self._options.write_timeout_seconds if self._coroutine else None) as limit:
+                done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
+                if not done and not (self._coroutine and await self.thread.responds(call)):
+                    self.stall()
+                await call
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            what = f"no answer within {self._options.write_timeout_seconds:g} s"
+            raise RetryableError(what, ambiguous=True) from error
+        finally:
+            call.cancel()  # nobody waits for it any more
 
     def _split(self, part: Batch, parts: deque[Batch], outcome: Outcome, reason: DropReason, error: Exception) -> None:
         """Halve what was refused as a whole, until the culprit is alone."""
@@ -125,10 +149,6 @@ class Sender:
         else:
             middle = len(part) // 2
             parts.extendleft((part[middle:], part[:middle]))
-
-    def _gives_up(self) -> bool:
-        limit = self._options.max_retry_attempts
-        return limit is not None and self.failures >= limit
 
     def fail(self, error: Exception) -> None:
         """Count a failure; after enough of them in a row, or where somebody has to mend something, the sink is down."""

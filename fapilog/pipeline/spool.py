@@ -10,13 +10,10 @@ counted: at every moment ``taken_in = delivered + sum(dropped) + records``.
 import errno
 import hashlib
 import os
-import re
-import stat
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -24,8 +21,11 @@ from urllib.parse import quote
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError
 from fapilog.files.checked import MAX_TEXT_BYTES
-from fapilog.files.journal import ForeignJournalError, Journal, Segment
-from fapilog.files.lock import PRIVATE_DIRECTORY
+from fapilog.files.journal import Journal
+from fapilog.files.orphans import Orphans
+from fapilog.files.private import make_directory
+from fapilog.files.recover import JournalSegment
+from fapilog.pipeline.ledger import SpoolStats
 from fapilog.types import Record
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -33,7 +33,6 @@ DEFAULT_MAX_AGE_SECONDS: Final = 7 * 24 * 3600.0
 SEGMENT_MAX_BYTES: Final = 8 * 1024 * 1024
 SYNC_BYTES: Final = 1024 * 1024
 
-_INSTANCE: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _LINE_OVERHEAD_BYTES: Final = 64
 _HEADER_BYTES: Final = 512
 _LEAST_SEGMENTS: Final = 4
@@ -42,34 +41,11 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """The figures of one spool. At every moment `taken_in` is the sum of `delivered`, `dropped` and `records`."""
-
-    records: int
-    """Waiting on disk."""
-
-    size_bytes: int
-    """The size of all segments on disk."""
-
-    oldest_timestamp_ns: int | None
-    """When the oldest waiting record was logged."""
-
-    taken_in: int
-    """Appended or adopted."""
-
-    adopted: Mapping[str, int]
-    """Taken over from dead processes, by the name of their directory; part of `taken_in`."""
-
-    delivered: int
-    dropped: Mapping[DropReason, int]
-
-
 class _Taken(NamedTuple):
     """A record that was read and is not yet acknowledged."""
 
     journal: Journal
-    segment: Segment
+    segment: JournalSegment
     number: int
     after: int
     too_old: int
@@ -130,7 +106,8 @@ class Spool:
         self._own: Journal | None = None
         self._adopted: list[Journal] = []
         self._taken: deque[_Taken] = deque()
-        self._refused: set[str] = set()
+        self._oldest: tuple[Journal | None, int, int] = (None, 0, 0)
+        self._orphans = Orphans(self._place, self._owner)
         self._taken_in = 0
         self._from: Counter[str] = Counter()
         self._delivered = 0
@@ -152,8 +129,11 @@ class Spool:
     def oldest_timestamp_ns(self) -> int | None:
         """When the oldest waiting record was logged; None if none waits or it cannot be read."""
         for journal in self._journals():
+            if self._oldest[:2] == (journal, journal.next) and journal.records:
+                return self._oldest[2]
             try:
                 for _, _, record in journal.unread():
+                    self._oldest = journal, journal.next, record.timestamp_ns
                     return record.timestamp_ns
             except OSError:
                 return journal.timestamp_ns
@@ -185,7 +165,7 @@ class Spool:
         self._check()
         if any(not line or line.find(b"\n") != len(line) - 1 for _, _, line in records):
             raise ValueError("a record is one line that ends in its only line feed")
-        kept = self._fitting(records)
+        kept = _fitting(records, self._max_bytes - _HEADER_BYTES)
         if kept:
             own = self._writable()
             lines = own.encode(kept)
@@ -271,17 +251,8 @@ class Spool:
         another destination, or was written by another version, is left alone.
         """
         self._check()
-        candidates = []
-        for path in self._others():
-            try:
-                journal = Journal.take_over(path, self._owner)
-            except (OSError, ForeignJournalError) as error:
-                self._refuse(path, error)
-            else:
-                if journal is not None:
-                    candidates.append(journal)
         adopted = 0
-        for journal in sorted(candidates, key=lambda journal: journal.timestamp_ns):
+        for journal in self._orphans.take(but={journal.path for journal in self._journals()}):
             fits = self.size_bytes + journal.size_bytes <= self._max_bytes or not self.records
             if not fits or not journal.records:
                 journal.close()
@@ -326,23 +297,6 @@ class Spool:
 
     # Writing
 
-    def _fitting(self, records: Sequence[tuple[int, int, bytes]]) -> Sequence[tuple[int, int, bytes]]:
-        """Leave out what could never be held: lines without a limit, and what alone is more than everything."""
-        room = self._max_bytes - _HEADER_BYTES
-        longest = MAX_TEXT_BYTES - _LINE_OVERHEAD_BYTES
-        sizes = [len(record[2]) + _LINE_OVERHEAD_BYTES for record in records]
-        if sum(sizes) <= min(room, longest):
-            return records
-        kept = []
-        for record, size in zip(reversed(records), reversed(sizes), strict=True):
-            if size > min(longest, self._max_bytes - _HEADER_BYTES):
-                continue
-            room -= size
-            if room < 0:
-                break
-            kept.append(record)
-        return kept[::-1]
-
     def _writable(self) -> Journal:
         """Return this process's own journal, with little enough in memory."""
         if self._own is None:
@@ -355,7 +309,8 @@ class Spool:
 
     def _create(self, create: Callable[[Path], _T | None]) -> _T:
         """Make a directory of our own, under a name that nobody has."""
-        self._prepare()
+        make_directory(self.directory)
+        make_directory(self._place, private=True)
         instance, self._instance = self._instance, None
         for _ in range(100):
             created = create(self._place / (instance or os.urandom(8).hex()))
@@ -363,21 +318,6 @@ class Spool:
                 return created
             instance = None
         raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._place))
-
-    def _prepare(self) -> None:
-        """Make the directory of this sink, or see that nobody else can put something there."""
-        for path in (self.directory, self._place):
-            try:
-                path.mkdir(mode=PRIVATE_DIRECTORY, parents=path is self.directory)
-            except FileExistsError:
-                status = path.lstat()
-                if not stat.S_ISDIR(status.st_mode):
-                    kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a directory"
-                    raise ConfigurationError(f"cannot spool to {str(path)!r}: it is {kind}; name a directory") from None
-                if path is self._place and status.st_uid != os.geteuid():
-                    raise ConfigurationError(
-                        f"cannot spool to {str(path)!r}: it belongs to user {status.st_uid}; name another directory"
-                    ) from None
 
     def _mend(self, own: Journal) -> None:
         """Begin again if the directory was deleted while we ran."""
@@ -474,22 +414,6 @@ class Spool:
     def _oldest_allowed_ns(self) -> int:
         return int(self._clock() * 1e9) - self._max_age_ns
 
-    # Other processes
-
-    def _others(self) -> list[Path]:
-        """The directories of other processes."""
-        mine = {journal.path for journal in self._journals()}
-        try:
-            paths = sorted(self._place.iterdir())
-        except OSError:
-            return []
-        return [path for path in paths if _INSTANCE.fullmatch(path.name) and path not in mine and _is_ours(path)]
-
-    def _refuse(self, path: Path, error: Exception) -> None:
-        if path.name not in self._refused:
-            self._refused.add(path.name)
-            report(f"the spool in {str(path)!r} is left alone: {error}")
-
     def _leave_empty(self) -> None:
         """Remove the directories of dead processes of which everything is delivered."""
         for journal in [journal for journal in self._adopted if not journal.records]:
@@ -497,12 +421,21 @@ class Spool:
             journal.close()
 
 
-def _is_ours(path: Path) -> bool:
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+def _fitting(records: Sequence[tuple[int, int, bytes]], room: int) -> Sequence[tuple[int, int, bytes]]:
+    """Leave out what could never be held: lines without a limit, and the oldest of what is more than everything."""
+    longest = min(room, MAX_TEXT_BYTES)
+    sizes = [len(record[2]) + _LINE_OVERHEAD_BYTES for record in records]
+    if sum(sizes) <= longest:
+        return records
+    kept = []
+    for record, size in zip(reversed(records), reversed(sizes), strict=True):
+        if size > longest:
+            continue
+        room -= size
+        if room < 0:
+            break
+        kept.append(record)
+    return kept[::-1]
 
 
 _spools: weakref.WeakSet[Spool] = weakref.WeakSet()

@@ -7,9 +7,11 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from fapilog.encoding import text
+
+RESPONDS_WITHIN_SECONDS: Final = 0.5
 
 
 class SinkThread:
@@ -18,6 +20,7 @@ class SinkThread:
     def __init__(self, name: str) -> None:
         """Start the thread. Where no thread can be started the functions run on the caller's loop."""
         self._loop = asyncio.SelectorEventLoop()
+        self._turn = asyncio.Lock()
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name=f"fapilog-{name}", daemon=True)
         try:
             self._thread.start()
@@ -29,7 +32,19 @@ class SinkThread:
         """Run `function(*args)`, awaiting what it returns; the future, on the running loop, has the outcome."""
         if self._thread is None:
             return asyncio.ensure_future(_outcome(function, args))
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_outcome(function, args), self._loop))
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._in_turn(function, args), self._loop))
+
+    async def responds(self, call: "asyncio.Future[Any]") -> bool:
+        """Return whether the thread does anything beside *call*, or has ended that, within a moment."""
+        if self._thread is None:
+            return True
+        beat = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_nothing(), self._loop))
+        await asyncio.wait({beat, call}, timeout=RESPONDS_WITHIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return beat.done() or call.done()
+
+    async def _in_turn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        async with self._turn:  # a coroutine that was cancelled may take its time
+            return await _outcome(function, args)
 
     def stop(self) -> None:
         """Let the thread end after its current call."""
@@ -59,6 +74,13 @@ def said(error: BaseException) -> str:
     return f"{'' if isinstance(error, SinkFaultError) else type(error).__name__ + ': '}{text(error, 500)}"
 
 
+def ordinary(error: BaseException) -> Exception:
+    """Return *error* if a coroutine can raise it without ending more than itself, else what stands in for it."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    return SinkFaultError(error)
+
+
 async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         result = function(*args)
@@ -67,10 +89,10 @@ async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise SinkFaultError(error) from error
-    except Exception as error:
-        if isinstance(error, StopIteration | StopAsyncIteration):
-            raise SinkFaultError(error) from error
-        raise
+        raise ordinary(error) from error
     except BaseException as error:
-        raise SinkFaultError(error) from error
+        raise ordinary(error) from error
+
+
+async def _nothing() -> None:
+    """Show that the loop runs."""

@@ -9,14 +9,15 @@ import contextvars
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from fapilog.context import OURSELVES, current_request
-from fapilog.diagnostics import report
+from fapilog.diagnostics import DropReason, report
 from fapilog.errors import DurabilityError
 from fapilog.failpoints import hit
 from fapilog.pipeline.delivery import Delivery, wait_for_event
@@ -40,7 +41,7 @@ class Worker:
         deliveries: Sequence[Delivery],
         *,
         block_timeout_seconds: float = 1.0,
-        announce: Callable[[str | None, DropSummary], None] | None = None,
+        announce: Callable[[str | None, Mapping[DropReason, int], int, int], None] | None = None,
     ) -> None:
         """Serve *queue*; nothing runs before the first record.
 
@@ -49,7 +50,7 @@ class Worker:
             deliveries: Where they go.
             block_timeout_seconds: How long the queue is held back for a sink whose inbox is full.
             announce: Called on the worker's thread when records were dropped and there is room again, with the name
-                of the sink that lost them, None for the queue.
+                of the sink that lost them, None for the queue; how many by reason; and when the first and the last was.
         """
         self.queue = queue
         self.deliveries = tuple(deliveries)
@@ -62,7 +63,7 @@ class Worker:
         self._owed: list[Delivery] = []
         self._told_at = -math.inf
         self._telling = False
-        self._barrier: Future[bool] | None = None
+        self._waiters: list[_Waiter] = []
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
         self._starting_thread: int | None = None
@@ -79,44 +80,55 @@ class Worker:
         if waiting:
             self._wake()
 
-    def make_durable(self, timeout_seconds: float) -> None:
+    def make_durable(self, timeout_seconds: float, lost: AbstractSet[str | None] = frozenset()) -> None:
         """Return when everything logged before this call is on disk at one sink at least.
 
         Callers that come while one fsync runs share the next one.
+
+        Args:
+            timeout_seconds: How long to wait.
+            lost: Who has lost the record that matters, as `Queue.watch` notes it.
 
         Raises:
             DurabilityError: If that is not known in time, or no sink can do it.
         """
         if not self._usable():
             raise DurabilityError("no worker runs that could bring the record to disk")
-        with self.queue.lock:
-            barrier = self._barrier
-            if barrier is None:
-                barrier = self._barrier = Future()
-                self._loop.call_soon_threadsafe(self._begin_barrier)
+        waiter = _Waiter(lost, Future())
         try:
-            durable = barrier.result(timeout_seconds)
+            with self.queue.lock:
+                self._waiters.append(waiter)
+                if len(self._waiters) == 1:
+                    self._loop.call_soon_threadsafe(self._begin_barrier)
+        except RuntimeError as error:  # the loop was closed since it was asked for
+            raise DurabilityError("logging has ended, so the record is not known to be on disk") from error
+        try:
+            durable = waiter.durable.result(timeout_seconds)
         except FutureTimeoutError as error:
             raise DurabilityError(f"the record was not on disk within {timeout_seconds:g} s") from error
         if not durable:
             raise DurabilityError("no sink could bring the record to disk; name a file, the store, or a spooling sink")
 
-    def flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
-        """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long."""
+    def flush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
+        """Deliver everything accepted so far and, if *durable*, fsync it, waiting at most that long.
+
+        What is safe in a spool need not be delivered, unless *empty* says that there may be no later chance.
+        """
         if not self._usable():
             return self._result()
         try:
-            return self._submit(timeout_seconds, durable=durable).result(timeout_seconds + _GRACE_SECONDS)
+            flushing = self._submit(timeout_seconds, durable=durable, empty=empty)
+            return flushing.result(timeout_seconds + _GRACE_SECONDS)
         except FutureTimeoutError:
             return self._result()
 
-    async def aflush(self, timeout_seconds: float) -> FlushResult:
+    async def aflush(self, timeout_seconds: float, *, empty: bool = False) -> FlushResult:
         """Do what `flush` does without blocking the running event loop."""
         if not self._usable():
             return self._result()
         try:
             async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
-                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True))
+                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True, empty=empty))
         except TimeoutError:
             return self._result()
 
@@ -162,8 +174,9 @@ class Worker:
             and not threading.current_thread().name.startswith("fapilog-")
         )
 
-    def _submit(self, timeout_seconds: float, *, durable: bool) -> Future[FlushResult]:
-        return asyncio.run_coroutine_threadsafe(self._flush(timeout_seconds, durable=durable), self._loop)
+    def _submit(self, timeout_seconds: float, *, durable: bool, empty: bool) -> Future[FlushResult]:
+        flushing = self._flush(timeout_seconds, durable=durable, empty=empty)
+        return asyncio.run_coroutine_threadsafe(flushing, self._loop)
 
     def _wake(self) -> None:
         """Let the worker look at the queue; called from any thread, and from signal handlers."""
@@ -224,7 +237,7 @@ class Worker:
         await self._pump()
 
     def _begin(self) -> None:
-        self._one_barrier = asyncio.Lock()
+        self._syncing: asyncio.Task[None] | None = None
         self._tasks = [delivery.begin(self._linger_seconds) for delivery in self.deliveries]
 
     async def _pump(self) -> None:
@@ -273,13 +286,15 @@ class Worker:
             self._owed.remove(delivery)
         hit("worker.take")
         self._taken, _ = self.queue.take(max_records, max_bytes)
-        if self._taken:
+        count = len(self._taken)
+        if count:
             self._owed = list(self.deliveries)
             for delivery in self.deliveries:
                 delivery.accept(self._taken)
                 self._owed.remove(delivery)
+            self._taken = []  # or they would stay in memory until the next ones come
         self._tell_drops()
-        return bool(self._taken)
+        return count > 0
 
     def _tell_drops(self, *, now: bool = False) -> None:
         """Have what was dropped told in a record once there is room again; once a second, unless it is *now*."""
@@ -299,32 +314,53 @@ class Worker:
             return
         self._told_at = time.monotonic()
         for name, summary in losses:
-            self._announce(name, summary)
+            with self.queue.lock:  # others note what they drop under it
+                told = summary.take()
+            self._announce(name, *told)
 
     def _tell_later(self) -> None:
         self._telling = False
         self._tell_drops()
 
     def _begin_barrier(self) -> None:
-        with self.queue.lock:
-            barrier, self._barrier = self._barrier, None
-        if barrier is not None:
-            self._syncing = self._loop.create_task(self._reach(barrier))
+        if self._syncing is None or self._syncing.done():
+            self._syncing = self._loop.create_task(self._reach_barriers())
 
-    async def _reach(self, barrier: "Future[bool]") -> None:
-        """Fsync everything accepted up to now; one barrier after the other, so that late comers share the next."""
-        async with self._one_barrier:
-            self._fan_out()
-            tasks = [asyncio.ensure_future(delivery.make_durable()) for delivery in self.deliveries]
+    async def _reach_barriers(self) -> None:
+        """Fsync everything accepted up to now, and again for those who came meanwhile."""
+        while self._waiters:
+            with self.queue.lock:
+                waiters, self._waiters = self._waiters, []
+            try:
+                await self._reach(waiters)
+            finally:
+                for waiter in waiters:
+                    if not waiter.durable.done():
+                        waiter.durable.set_result(False)
+
+    async def _reach(self, waiters: "list[_Waiter]") -> None:
+        """Tell each waiter as soon as one sink has on disk what it waits for."""
+        last = self.queue.accepted
+        while self.queue.taken < last and self.queue.items:
+            await self._hand_out()
+
+        async def reach(delivery: Delivery) -> str | None:
+            return delivery.name if await delivery.make_durable() else None
+
+        tasks = [asyncio.ensure_future(reach(delivery)) for delivery in self.deliveries]
+        try:
             for done in asyncio.as_completed(tasks):
-                if await done:
-                    break
-            else:
-                barrier.set_result(False)
-                return
-        barrier.set_result(True)
+                name = await done
+                for waiter in waiters:
+                    if name and not waiter.durable.done() and waiter.lost.isdisjoint((name, None)):
+                        waiter.durable.set_result(True)
+                if all(waiter.durable.done() for waiter in waiters):
+                    return
+        finally:
+            for task in tasks:  # of a sink that is stuck
+                task.cancel()
 
-    async def _flush(self, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+    async def _flush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
         last = self.queue.accepted
         self._hurried += 1
@@ -333,7 +369,7 @@ class Worker:
                 async with asyncio.timeout(timeout_seconds):
                     while self.queue.taken < last and self.queue.items:
                         await self._hand_out()
-            targets = [asyncio.ensure_future(_settle(delivery, durable=durable)) for delivery in self.deliveries]
+            targets = [asyncio.ensure_future(_settle(each, durable=durable, empty=empty)) for each in self.deliveries]
             if targets:
                 _, late = await asyncio.wait(targets, timeout=max(0.0, deadline - time.monotonic()))
                 for task in late:
@@ -353,10 +389,10 @@ class Worker:
 
     async def _close(self, timeout_seconds: float) -> FlushResult:
         deadline = time.monotonic() + timeout_seconds
-        await self._flush(timeout_seconds)
+        await self._flush(timeout_seconds, empty=True)
         self._tell_drops(now=True)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
-        await self._flush(max(0.05, deadline - time.monotonic()))
+        await self._flush(max(0.05, deadline - time.monotonic()), empty=True)
         self._fan_out()  # what no inbox had room for until now
         for task in self._tasks:
             task.cancel()
@@ -388,6 +424,15 @@ class Worker:
                 report(f"sink {delivery.name} cannot close: {type(error).__name__}: {error}")
 
 
+class _Waiter(NamedTuple):
+    """Somebody who waits until a record is on disk."""
+
+    lost: AbstractSet[str | None]
+    """Who has lost the record."""
+
+    durable: "Future[bool]"
+
+
 def _own_context() -> contextvars.Context:
     """Return a context in which nothing is recorded: what a sink logs must not come back to it for ever."""
     context = contextvars.Context()
@@ -395,8 +440,8 @@ def _own_context() -> contextvars.Context:
     return context
 
 
-async def _settle(delivery: Delivery, *, durable: bool) -> None:
-    await delivery.settle()
+async def _settle(delivery: Delivery, *, durable: bool, empty: bool = False) -> None:
+    await delivery.settle(empty=empty)
     if durable:
         await delivery.sync()
 

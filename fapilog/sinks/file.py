@@ -130,8 +130,8 @@ def _is_alone(fd: int) -> bool:
 
 def _share(fd: int) -> None:
     if fcntl is not None:
-        with suppress(OSError):  # a file system without locks, or another process that begins in this very moment
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_SH)  # waits while another sink looks at the end of the file, no longer
 
 
 def _last_byte(path: Path, size: int) -> bytes:

@@ -300,7 +300,7 @@ def test_another_sink_or_destination_gets_nothing(tmp_path: Path, complaints: li
     other = spool(tmp_path, destination="http://loki:3100 another tenant")
     assert [other.adopt(), other.adopt()] == [0, 0]
     assert len(complaints) == 1
-    assert "left alone" in complaints[0]
+    assert "are left alone" in complaints[0]
     assert str(path) in complaints[0]
     assert {file: file.read_bytes() for file in path.iterdir()} == before
     queue = spool(tmp_path)

@@ -1,17 +1,18 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
 
+from fapilog.diagnostics import DropReason
 from fapilog.pipeline.delivery import Delivery
 from fapilog.pipeline.options import DeliveryOptions
-from fapilog.pipeline.queue import Item, Queue, Sequence
+from fapilog.pipeline.queue import Item, Overflow, Queue, Sequence
 from fapilog.pipeline.worker import Worker
 from fapilog.testing import CollectingSink
-from fapilog.types import INFO, Batch, Sink
+from fapilog.types import ERROR, INFO, WARNING, Batch, Sink
 
 
 class GatedSink(CollectingSink):
@@ -257,3 +258,86 @@ def test_a_flush_that_ran_out_of_time_tells_what_is_on_its_way() -> None:
         assert worker.flush(0.1).pending == {"s0": 3}
         sink.gate.set()
         assert worker.flush(10).pending == {"s0": 0}
+
+
+Told = tuple[str | None, dict[DropReason, int], int, int]
+
+
+@contextmanager
+def telling(sink: Sink, *, overflow: Overflow = "drop", max_records: int = 10) -> Iterator[tuple[Worker, list[Told]]]:
+    """Run a worker that logs a record for each drop it is to tell, as the runtime does."""
+    told: list[Told] = []
+    queue = Queue(Sequence(), max_records=max_records, overflow=overflow)
+
+    def announce(name: str | None, counts: Mapping[DropReason, int], first_ns: int, last_ns: int) -> None:
+        told.append((name, dict(counts), first_ns, last_ns))
+        queue.put(WARNING, 0, b'{"event":"records were dropped","id":"i-')
+
+    worker = Worker(queue, [Delivery("s0", sink, DeliveryOptions(linger_seconds=0), queue)], announce=announce)
+    try:
+        yield worker, told
+    finally:
+        if isinstance(sink, GatedSink):
+            sink.gate.set()
+        worker.attach()
+        worker.close(5)
+
+
+def test_what_the_queue_dropped_is_told_afterwards_with_its_count_and_times() -> None:
+    sink = CollectingSink()
+    with telling(sink, max_records=20) as (worker, told):
+        before = time.time_ns()
+        for _ in range(25):
+            worker.queue.put(ERROR, 0, b'{"event":"x","id":"i-')
+        after = time.time_ns()
+        worker.attach()
+        assert worker.flush(10).ok
+        assert worker.flush(10).ok
+    assert told[0][:2] == (None, {"queue_full": 5})
+    assert before <= told[0][2] <= told[0][3] <= after
+    assert sink.records[20]["event"] == "records were dropped"
+
+
+def test_what_an_inbox_dropped_is_told_when_it_has_room_again() -> None:
+    sink = GatedSink()
+    with telling(sink) as (worker, told):
+        worker.attach()
+        put(worker)
+        assert sink.reached.wait(10)
+        for _ in range(2):
+            put(worker, 8, ERROR)
+            worker.flush(0.1)
+        assert told == []
+        sink.gate.set()
+        assert worker.flush(10).ok
+        put(worker)
+        assert worker.flush(10).ok
+    assert [each[:2] for each in told] == [("s0", {"inbox_full": 6})]
+
+
+def test_a_record_that_tells_of_drops_does_not_make_another_and_another() -> None:
+    class Broken(CollectingSink):
+        def write(self, batch: Batch, /) -> None:
+            super().write(batch)
+            raise ValueError
+
+    sink = Broken()
+    with telling(sink) as (worker, told):
+        worker.attach()
+        for _ in range(20):
+            put(worker)
+            assert worker.flush(10).ok
+        time.sleep(2.5)  # twice as long as it takes to be told again
+        assert 1 <= len(told) <= 3
+    assert sum(map(len, sink.batches)) == 20 + len(told)
+
+
+def test_what_was_dropped_last_is_told_at_the_end() -> None:
+    sink = CollectingSink()
+    with telling(sink, overflow="drop_oldest") as (worker, told):
+        for _ in range(2):
+            for _ in range(15):
+                worker.queue.put(ERROR, 0, b'{"event":"x","id":"i-')
+            worker.attach()
+            assert worker.flush(10).ok
+    assert sum(each[1].get("evicted", 0) for each in told) == worker.queue.evicted
