@@ -6,6 +6,7 @@ goes before anything newer.
 """
 
 import asyncio
+import contextlib
 import inspect
 import random
 from collections import Counter
@@ -18,6 +19,7 @@ from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError
 from fapilog.failpoints import hit
 from fapilog.files.deadletters import DeadLetters
+from fapilog.forks import OfOneProcess
 from fapilog.pipeline.inbox import Inbox
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats
 from fapilog.pipeline.options import DeliveryOptions
@@ -35,7 +37,7 @@ SPOOL_AFTER_SECONDS: Final = 0.5
 _HURRIED_DELAY_SECONDS: Final = 0.05
 
 
-class Delivery:
+class Delivery(OfOneProcess):
     """One sink, its inbox and its spool, and the count of what became of its records."""
 
     def __init__(
@@ -71,6 +73,7 @@ class Delivery:
         self._spool_oldest_ns: int | None = None
         self._spool_dropped: Counter[DropReason] = Counter()
         self._adopted = 0
+        self._has_looked = False
         self._delivered = 0
         self._routed_away = 0
         self._ambiguous = 0
@@ -117,8 +120,12 @@ class Delivery:
         self._thread = SinkThread(self.name)
         self._sender.thread = self._thread
         if self._make_spool is not None and not self._closed:
-            self._spool = self._make_spool()
+            self._spool = self._spool or self._make_spool()
             self._spool_thread = SinkThread(f"{self.name}-spool")
+        return self.go_on()
+
+    def go_on(self) -> "asyncio.Task[None]":
+        """Start delivering, or start again after a fault that ended the task."""
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
 
     @property
@@ -142,6 +149,11 @@ class Delivery:
         return not self._closed and 2 * self._inbox.bytes < self._inbox.max_bytes
 
     @property
+    def spools(self) -> bool:
+        """Whether records can wait on disk."""
+        return self._spool is not None
+
+    @property
     def spooled(self) -> int:
         """How many records wait on disk."""
         return self._spooled
@@ -153,9 +165,7 @@ class Delivery:
 
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
-        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
-        if self.options.filter is not None:
-            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        wanted = self._wanted(items)
         kept, evicted = self._inbox.fit(wanted)
         with self._queue.lock:
             self._given += len(items)
@@ -172,6 +182,21 @@ class Delivery:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
         self._arrived.set()
+
+    def lose(self, items: list[Item], reason: DropReason) -> None:
+        """Count as lost what the queue held and the worker cannot hand out."""
+        wanted = self._wanted(items)
+        with self._queue.lock:
+            self._given += len(items)
+            self._routed_away += len(items) - len(wanted)
+            if wanted:
+                self._drop(reason, len(wanted))
+
+    def _wanted(self, items: list[Item]) -> list[Item]:
+        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
+        if self.options.filter is not None:
+            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        return wanted
 
     async def settle(self) -> None:
         """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool."""
@@ -212,19 +237,53 @@ class Delivery:
             return False
         return True
 
-    async def end(self) -> None:
-        """Count what is left as lost, and close the sink and the spool."""
-        self._close_inbox("shutdown_timeout")
+    async def deliver_here(self, seconds: float) -> None:
+        """Bring what waits to disk or to the sink on the calling thread, where no other can be started."""
+        if self._spool is not None:
+            await self.save()
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.settle()
+                    await self.sync()
+
+    async def save(self) -> None:
+        """Bring to the spool, if there is one, what is in memory alone. Nothing else of this delivery may run."""
+        if self._spool is None or self._closed or not self._inbox:
+            return
+        with self._queue.lock:
+            items = self._inbox.take(self._inbox.max_records, self._inbox.max_bytes)
+            self._moving = len(items)
         try:
-            await self._thread.call(self.sink.close)
+            await self._to_spool(items, in_flight=False)
+        finally:
+            self._give_back_moving(items)
+
+    def give_up(self, reason: DropReason) -> None:
+        """Take nothing more, and count as lost what is in memory alone."""
+        with self._queue.lock:
+            self._ambiguous += self._in_flight
+            self._close_inbox(reason)
+            if self._in_flight:
+                self._drop(reason, self._in_flight)
+                self._in_flight = 0
+
+    async def end(self) -> None:
+        """Close the sink and the spool."""
+        try:
             if self._spool is not None:
                 await self._on_disk(self._spool.close)
+            await self._thread.call(self.sink.close)
         except Exception as error:  # noqa: BLE001 - as above
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
         finally:  # also when a stuck sink used up the time for this
-            self._thread.stop()
-            if self._spool_thread is not None:
-                self._spool_thread.stop()
+            self.stop()
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        self._thread.stop()
+        if self._spool_thread is not None:
+            self._spool_thread.stop()
 
     def stats(self) -> SinkStats:
         """Return the counters; the queue's lock must be held."""
@@ -256,7 +315,8 @@ class Delivery:
         """Send, for ever. With a spool, a second task brings to disk what has to wait."""
         keeper = self._loop.create_task(self._keep()) if self._spool is not None else None
         try:
-            if self._spool is not None:
+            if self._spool is not None and not self._has_looked:
+                self._has_looked = True
                 await self._adopt()
             while True:
                 try:
@@ -268,6 +328,7 @@ class Delivery:
         finally:
             if keeper is not None:
                 keeper.cancel()
+                await asyncio.wait({keeper})
 
     async def _round(self) -> None:
         """Send one batch: from the spool while it holds anything, else from the inbox."""
@@ -283,39 +344,40 @@ class Delivery:
             with self._queue.lock:
                 items = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
                 self._in_flight = len(items)
-            rest = items  # what is still in memory alone if a fault of ours, or the end, cuts this short
             try:
-                rest, error = await self._send(items)
-            finally:
+                error = await self._send(items)
+            finally:  # also when a fault of ours, or the end, cuts this short
                 with self._queue.lock:
-                    self._inbox.give_back(rest)
+                    self._inbox.give_back(items[len(items) - self._in_flight :])
                     self._in_flight = 0
         if self._sender.state == "closed":
             self._close_inbox("sink_closed")
         elif error is not None:
             await self._stand_back(error)
 
-    async def _send(self, items: list[Item]) -> tuple[list[Item], Exception | None]:
-        """Send records that are in memory; return those that have to stay there, and why."""
+    async def _send(self, items: list[Item]) -> Exception | None:
+        """Send records that are in memory; return why some have to stay there. Those are the last `_in_flight`."""
         attempt = asyncio.ensure_future(self._sender.send(Batch(items)))
         try:
             if self._spool is not None:
                 done, _ = await asyncio.wait({attempt}, timeout=SPOOL_AFTER_SECONDS)
                 if not done and await self._to_spool(items, in_flight=True):
                     # On disk now, whatever comes of the attempt; if it succeeds after all they are acknowledged there.
-                    return [], await self._settle_spooled(await attempt)
+                    return await self._settle_spooled(await attempt)
             outcome = await attempt
         except asyncio.CancelledError:
-            attempt.cancel()
+            self._cut(attempt, len(items))
             raise
         rest = items[outcome.processed :]
         with self._queue.lock:
+            if self._closed:  # too late, as in `_append`
+                return outcome.error
             self._in_flight = len(rest)
             self._count(outcome)
         await self._bury(outcome)
-        if rest and self._spool is not None and await self._to_spool(rest, in_flight=True):
-            rest = []
-        return rest, outcome.error
+        if rest and self._spool is not None:
+            await self._to_spool(rest, in_flight=True)
+        return outcome.error
 
     async def _send_spooled(self) -> Exception | None:
         items = await self._on_disk(self._read)
@@ -325,8 +387,15 @@ class Delivery:
         try:
             return await self._settle_spooled(await attempt)
         except asyncio.CancelledError:
-            attempt.cancel()
+            self._cut(attempt, len(items))
             raise
+
+    def _cut(self, attempt: "asyncio.Future[Outcome]", count: int) -> None:
+        """End an attempt that has not answered: each of its records may be there."""
+        if not attempt.done():
+            attempt.cancel()
+            with self._queue.lock:
+                self._ambiguous += count
 
     async def _settle_spooled(self, outcome: Outcome) -> Exception | None:
         """Acknowledge in the spool what an attempt has processed, then count it; return why it stopped, if it did."""
@@ -336,6 +405,14 @@ class Delivery:
 
     async def _keep(self) -> None:
         """Bring what arrives to disk while it cannot be sent: behind what is there, or because the sink failed."""
+        while True:
+            try:
+                await self._keep_arrivals()
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end the keeping
+                report(f"the spooling for {self.name} failed and goes on: {said(error)}", key=f"keep {self.name}")
+                await asyncio.sleep(_HURRIED_DELAY_SECONDS)
+
+    async def _keep_arrivals(self) -> None:
         while True:
             self._arrived.clear()
             if self._inbox and (self._spooled or self._standing_back) and not self._closed:
@@ -348,16 +425,20 @@ class Delivery:
                 try:
                     kept = await self._to_spool(items, in_flight=False)
                 finally:
-                    if not kept:
-                        with self._queue.lock:
-                            self._moving = 0
-                            self._inbox.give_back(items)
+                    self._give_back_moving(items)
                 self._progress.set()
                 self._nudge.set()
                 if not kept:
                     await asyncio.sleep(SPOOL_AFTER_SECONDS)
             else:
                 await self._arrived.wait()
+
+    def _give_back_moving(self, items: list[Item]) -> None:
+        """Put back into the inbox what was to be spooled and was not."""
+        with self._queue.lock:
+            if self._moving:
+                self._moving = 0
+                self._inbox.give_back(items)
 
     async def _to_spool(self, items: list[Item], *, in_flight: bool) -> bool:
         """Append records to the spool and fsync them; return whether they are there, and no longer in memory alone."""
@@ -386,7 +467,13 @@ class Delivery:
     async def _on_disk(self, function: Callable[..., Any], *args: Any) -> Any:
         assert self._spool_thread is not None  # noqa: S101 - only asked for with a spool
         async with self._disk:
-            return await self._spool_thread.call(function, *args)
+            call = self._spool_thread.call(function, *args)
+            try:
+                return await asyncio.shield(call)
+            except asyncio.CancelledError:
+                await asyncio.wait({call})  # it cannot be undone, and what it did must be known
+                call.cancelled() or call.exception()
+                raise
 
     # On the spool's thread, one at a time; its figures are read before the lock is taken, for that may read the disk
 
@@ -396,6 +483,8 @@ class Delivery:
         self._spool.sync()
         stats = self._spool.stats()
         with self._queue.lock:
+            if self._closed:  # too late: they have been counted as lost
+                return
             if in_flight:
                 self._in_flight = 0
             else:
@@ -441,7 +530,8 @@ class Delivery:
     def _close_inbox(self, reason: DropReason) -> None:
         with self._queue.lock:
             self._closed = True
-            left = self._inbox.clear()
+            left = self._inbox.clear() + self._moving
+            self._moving = 0
             if left:
                 self._drop(reason, left)
 

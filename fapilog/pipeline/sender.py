@@ -10,6 +10,7 @@ from typing import Final
 
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, MisconfiguredError, RetryableError, SinkClosedError
+from fapilog.failpoints import hit, survivors
 from fapilog.pipeline.ledger import Delays, SinkState
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.threads import SinkThread, said
@@ -102,7 +103,11 @@ class Sender:
 
     async def _write(self, batch: Batch) -> None:
         """Hand a batch to the sink: a coroutine within its time, a plain function however long it takes, but named."""
-        call = self.thread.call(self._sink.write, batch)
+        if hit("sender.ack"):
+            asyncio.get_running_loop().call_later(0.5, self.thread.call, self._sink.write, batch)
+            return
+        kept = survivors("sender.write", batch)
+        call = self.thread.call(self._sink.write, batch if kept is batch else Batch(list(kept)))
         if self._coroutine:
             try:
                 async with asyncio.timeout(self._options.write_timeout_seconds):
