@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
+from fapilog import forks
 from fapilog.context import OURSELVES, RequestContext, current_request
 
 Headers: TypeAlias = MutableMapping[str, str] | list[tuple[str, str]]
@@ -141,7 +142,7 @@ def new_ids() -> tuple[str, str]:
 
 
 # A forked child would hand out the ids its parent is about to use.
-os.register_at_fork(after_in_child=_ids.clear)
+forks.in_child(_ids.clear)
 
 
 def active_span() -> tuple[TraceParent, str | None] | None:

@@ -7,6 +7,7 @@ on disk goes before anything newer.
 """
 
 import asyncio
+import contextlib
 import inspect
 import random
 from collections import Counter
@@ -16,8 +17,9 @@ from typing import Any, Final
 import orjson
 
 from fapilog.diagnostics import DropReason, report
-from fapilog.failpoints import hit
+from fapilog.failpoints import TESTING, hit
 from fapilog.files.deadletters import DeadLetters
+from fapilog.forks import OfOneProcess
 from fapilog.pipeline.inbox import Inbox
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats, SpoolStats
 from fapilog.pipeline.options import DeliveryOptions
@@ -38,7 +40,7 @@ SPOOL_BYTES: Final = 2 * 1024 * 1024
 _HURRIED_DELAY_SECONDS: Final = 0.05
 
 
-class Delivery:
+class Delivery(OfOneProcess):
     """One sink, its inbox and its spool, and the count of what became of its records."""
 
     def __init__(
@@ -76,6 +78,7 @@ class Delivery:
         self._spool_oldest_ns: int | None = None
         self._spool_dropped: Counter[DropReason] = Counter()
         self._adopted = 0
+        self._has_looked = False
         self._delivered = 0
         self._routed_away = 0
         self._ambiguous = 0
@@ -130,8 +133,12 @@ class Delivery:
         self._thread = SinkThread(self.name)
         self._sender.thread = self._thread
         if self._make_spool is not None and not self._closed:
-            self._spool = self._make_spool()
+            self._spool = self._spool or self._make_spool()
             self._spool_thread = SinkThread(f"{self.name}-spool")
+        return self.go_on()
+
+    def go_on(self) -> "asyncio.Task[None]":
+        """Start delivering, or start again after a fault that ended the task."""
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
 
     @property
@@ -163,6 +170,11 @@ class Delivery:
         return not (self._closed or self._standing_back or late)
 
     @property
+    def spools(self) -> bool:
+        """Whether records can wait on disk."""
+        return self._spool is not None
+
+    @property
     def spooled(self) -> int:
         """How many records wait on disk."""
         return self._spooled
@@ -174,9 +186,7 @@ class Delivery:
 
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
-        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
-        if self.options.filter is not None:
-            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        wanted = self._wanted(items)
         with self._queue.lock:
             self._given += len(items)
             self._routed_away += len(items) - len(wanted)
@@ -197,6 +207,22 @@ class Delivery:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
         self._arrived.set()
+
+    def lose(self, items: list[Item], reason: DropReason) -> None:
+        """Count as lost what the queue held and the worker cannot hand out."""
+        wanted = self._wanted(items)
+        with self._queue.lock:
+            self._given += len(items)
+            self._routed_away += len(items) - len(wanted)
+            if wanted:
+                self._drop(reason, len(wanted))
+            self._queue.note_lost(None, self.name)
+
+    def _wanted(self, items: list[Item]) -> list[Item]:
+        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
+        if self.options.filter is not None:
+            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        return wanted
 
     async def settle(self, *, empty: bool = False) -> None:
         """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool.
@@ -244,17 +270,50 @@ class Delivery:
             return False
         return True
 
+    async def deliver_here(self, seconds: float) -> None:
+        """Bring what waits to disk or to the sink on the calling thread, where no other can be started."""
+        if self._spool is not None:
+            await self.save()
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.settle()
+                    await self.sync()
+
+    async def save(self) -> None:
+        """Bring to the spool, if there is one, what is in memory alone. Nothing else of this delivery may run."""
+        if self._spool is None:
+            return
+        await self._on_disk(_nothing)  # what the disk was doing goes on, and comes first
+        while not self._closed and (self._held or self._moving or self._inbox):
+            with self._queue.lock:
+                self._inbox.give_back(self._moving)
+                self._moving = []
+            if not await self._spool_portion():
+                return
+
+    def give_up(self, reason: DropReason) -> None:
+        """Take nothing more, and count as lost what is in memory alone."""
+        with self._queue.lock:
+            self._cut_short = True
+            self._close_inbox(reason)
+
     async def end(self) -> None:
-        """Leave in the spool what is left, or count it as lost, and close the sink and the spool."""
+        """Close the spool and the sink."""
         try:
-            await self._leave_rest()
+            if self._spool is not None:
+                await self._on_disk(self._spool.close)
             await self._thread.call(self.sink.close)
         except Exception as error:  # noqa: BLE001 - as above
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
         finally:  # also when a stuck sink used up the time for this
-            self._thread.stop()
-            if self._spool_thread is not None:
-                self._spool_thread.stop()
+            self.stop()
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        self._thread.stop()
+        if self._spool_thread is not None:
+            self._spool_thread.stop()
 
     def stats(self) -> SinkStats:
         """Return the counters; the queue's lock must be held."""
@@ -286,12 +345,14 @@ class Delivery:
         """Send, for ever. With a spool, the keeper runs beside it."""
         keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
         try:
-            if self._spool is not None:
+            if self._spool is not None and not self._has_looked:
+                self._has_looked = True
                 await self._adopt()
             await self._again_and_again(self._round)
         finally:
             if keeper is not None:
                 keeper.cancel()
+                await asyncio.wait({keeper})
 
     async def _again_and_again(self, step: Callable[[], Awaitable[None]]) -> None:
         """Take one step after the other until the sink is closed; a fault of ours must not end the delivery."""
@@ -356,7 +417,7 @@ class Delivery:
         while self._held:
             batch = Batch(self._held)
             try:
-                self.sink.write(batch)
+                self.sink.write(self._sender.survivors(batch) if TESTING else batch)
             except BaseException as error:  # noqa: BLE001 - the sender knows what each means
                 return ordinary(error)
             with self._queue.lock:
@@ -444,21 +505,6 @@ class Delivery:
         self._since = self._loop.time()
         self._nudge.set()
         return self._disk_works
-
-    async def _leave_rest(self) -> None:
-        """Bring to disk what is left; what cannot be is lost. What the disk was doing goes on, and comes first."""
-        try:
-            if self._spool is not None:
-                await self._on_disk(_nothing)
-                while not self._closed and (self._held or self._moving or self._inbox):
-                    with self._queue.lock:
-                        self._inbox.give_back(self._moving)
-                        self._moving = []
-                    if not await self._spool_portion():
-                        break
-                await self._on_disk(self._spool.close)
-        finally:  # also when a stuck disk used up the time for this
-            self._close_inbox("shutdown_timeout")
 
     async def _adopt(self) -> None:
         """Take over what processes that died have left for this sink."""

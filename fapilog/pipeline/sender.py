@@ -10,6 +10,7 @@ from typing import Final
 
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, MisconfiguredError, RetryableError, SinkClosedError
+from fapilog.failpoints import hit, survivors
 from fapilog.pipeline.ledger import Delays, SinkState
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.threads import SinkThread, said
@@ -126,7 +127,10 @@ class Sender:
         """
         if failed is not None:
             raise failed
-        call = self.thread.call(self._sink.write, batch)
+        if hit("sender.ack"):
+            asyncio.get_running_loop().call_later(0.5, self.thread.call, self._sink.write, batch)
+            return
+        call = self.thread.call(self._sink.write, self.survivors(batch))
         try:
             async with asyncio.timeout(self._options.write_timeout_seconds if self._coroutine else None) as limit:
                 done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
@@ -140,6 +144,11 @@ class Sender:
             raise RetryableError(what, ambiguous=True) from error
         finally:
             call.cancel()  # nobody waits for it any more
+
+    def survivors(self, batch: Batch) -> Batch:
+        """Return *batch*, less what a failpoint loses."""
+        kept = survivors("sender.write", batch)
+        return batch if kept is batch else Batch(list(kept))
 
     def _split(self, part: Batch, parts: deque[Batch], outcome: Outcome, reason: DropReason, error: Exception) -> None:
         """Halve what was refused as a whole, until the culprit is alone."""
