@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from fapilog import lifecycle
 from fapilog.alerts import Alert, watch_over
-from fapilog.capture import ServerLoggers
+from fapilog.capture import Capture
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError, SinkStartError
 from fapilog.files.deadletters import DeadLetters
@@ -199,6 +199,11 @@ class Runtime:
     def _spec(self, name: str) -> SinkSpec:
         return next(spec for spec in self._specs if spec.name == name)
 
+    @property
+    def writes_to_console(self) -> bool:
+        """Whether one of the sinks is stdout."""
+        return any(spec.type == "stdout" for spec in self._specs)
+
     def stats(self) -> Stats:
         """Return one consistent snapshot of every counter."""
         queue = self.queue
@@ -291,7 +296,7 @@ class _State:
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
-        self.servers = ServerLoggers()
+        self.capture = Capture()
         self.middlewares: weakref.WeakSet[LoggingMiddleware] = weakref.WeakSet()
         self._structlog_before: dict[str, Any] | None = None
         self._end_by = math.inf
@@ -311,7 +316,7 @@ class _State:
             else:
                 runtime.recorder.follow(before)
             runtime.worker.attach()
-            self._take_over_structlog()
+            self._take_over_structlog(runtime.settings)
             self.started()
         lifecycle.on_terminate(self.end, self.busy)
 
@@ -320,16 +325,22 @@ class _State:
         with self._lock:
             if self.runtime is runtime:
                 self.runtime, slot.recorder, slot.stats = None, slot.early(), None
-                self.servers.release()
-                if self._structlog_before is not None:
-                    structlog.reset_defaults()
-                    if self._structlog_before["wrapper_class"] is not structlog.get_config()["wrapper_class"]:
-                        structlog.configure(**self._structlog_before)
-                    self._structlog_before = None
+                self.capture.release()
+                self._give_back_structlog()
         return runtime.close(timeout_seconds)
 
-    def _take_over_structlog(self) -> None:
+    def _give_back_structlog(self) -> None:
+        if self._structlog_before is not None:
+            structlog.reset_defaults()
+            if self._structlog_before["wrapper_class"] is not structlog.get_config()["wrapper_class"]:
+                structlog.configure(**self._structlog_before)
+            self._structlog_before = None
+
+    def _take_over_structlog(self, settings: LoggingSettings) -> None:
         """Send what is logged through `structlog.get_logger` the same way, and remember how it went before."""
+        if not settings.capture_structlog:
+            self._give_back_structlog()
+            return
         if self._structlog_before is None:
             self._structlog_before = structlog.get_config()
         structlog.configure(
@@ -349,12 +360,17 @@ class _State:
             runtime.recorder.queue = _WriteThrough(runtime.queue, runtime.worker) if on else runtime.queue
 
     def started(self) -> None:
-        """Begin with an application's lifespan: take over the server's loggers, which it may have set up only now."""
+        """Begin with an application's lifespan: take over loggers and hooks, which may have been set up only now."""
         with self._lock:
             if self.runtime is not None:
                 self.write_through(self.runtime, on=False)
                 access_log = self.runtime.settings.access_log
-                self.servers.capture(silence_access=access_log and len(self.middlewares) > 0)
+                self.capture.take(
+                    self.runtime.settings,
+                    level=self.runtime.recorder.level,
+                    silence_access=access_log and len(self.middlewares) > 0,
+                    console=self.runtime.writes_to_console,
+                )
                 for middleware in self.middlewares:
                     middleware.access_log = access_log
 
@@ -411,6 +427,7 @@ class _State:
     def begin_anew(self) -> None:
         """Start over in a forked child."""
         self._lock = threading.RLock()
+        self.capture.begin_anew()
         report.reset()
         slot.begin()
         if self.runtime is not None:
