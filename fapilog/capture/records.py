@@ -20,6 +20,9 @@ TRANSPORTS: Final = frozenset(
 )
 """First parts of the names of loggers that tell of requests to others, with the whole URL."""
 
+GRANIAN: Final = "_granian"
+"""The first part of the names of granian's loggers. It has the stack of what an application raised in the message."""
+
 _NOT_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _QUERY: Final = re.compile(r"\?[^\s\"'<>]+")
@@ -72,6 +75,8 @@ class RecordHandler(logging.Handler):
         event = _message(given, fields)
         if tells_urls:
             event = _QUERY.sub("?REDACTED", _USERINFO.sub("", event))
+        elif self.stacks_are_told and given.name.startswith(GRANIAN):
+            event = event.partition("\nTraceback (most recent call last):")[0]
         if given.stack_info:
             fields["stack"] = given.stack_info
         error = exceptions.find(given.exc_info)
