@@ -24,6 +24,7 @@ GRANIAN: Final = "_granian"
 """The first part of the names of granian's loggers. It has the stack of what an application raised in the message."""
 
 _NOT_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_PLAIN_LENGTH: Final = len(vars(logging.makeLogRecord({})))
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _QUERY: Final = re.compile(r"\?[^\s\"'<>]+")
 
@@ -71,7 +72,10 @@ class RecordHandler(logging.Handler):
             level = min(level, DEBUG)
             if level < slot.recorder.level:
                 return
-        fields = {name: value for name, value in given.__dict__.items() if name not in _NOT_EXTRA}
+        given_fields = given.__dict__
+        fields: dict[str, Any] = {}
+        if len(given_fields) != _PLAIN_LENGTH:
+            fields = {name: value for name, value in given_fields.items() if name not in _NOT_EXTRA}
         event = _message(given, fields)
         if tells_urls:
             event = _QUERY.sub("?REDACTED", _USERINFO.sub("", event))
@@ -79,14 +83,14 @@ class RecordHandler(logging.Handler):
             event = event.partition("\nTraceback (most recent call last):")[0]
         if given.stack_info:
             fields["stack"] = given.stack_info
-        error = exceptions.find(given.exc_info)
+        error = exceptions.find(given.exc_info) if given.exc_info else None
         if error is not None:
             fields["exc_info"] = error
-        request = remembered_request(error) if error is not None and current_request.get() is None else None
-        if request is None or error is None:
-            self._record(given.name, level, event, fields)
-        else:
-            self._record_for(request, error, (given.name, level, event), fields)
+            request = remembered_request(error) if current_request.get() is None else None
+            if request is not None:
+                self._record_for(request, error, (given.name, level, event), fields)
+                return
+        self._record(given.name, level, event, fields)
 
     def _record_for(
         self, request: RequestContext, error: BaseException, what: tuple[str, int, str], fields: dict[str, Any]
