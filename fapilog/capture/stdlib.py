@@ -91,12 +91,14 @@ class Warnings:
     def capture(self, *, through_logging: bool) -> None:
         """Take what would be printed on stderr; leave it where `logging.captureWarnings` has taken it already."""
         self._through_logging = through_logging
+        if self._active:  # what somebody has set since stays
+            return
+        self._active = True
         if warnings.showwarning is not self._ours and warnings.showwarning is not getattr(
             logging, "_showwarning", None
         ):
             self._before = warnings.showwarning
             warnings.showwarning = self._ours
-        self._active = True
 
     def release(self) -> None:
         """Have them printed as before."""

@@ -88,7 +88,8 @@ class Hooks:
     def _of_main(self, kind: type[BaseException], error: BaseException, traceback: Any) -> None:
         if "main" in self._wanted and isinstance(error, Exception):
             _log(LOGGER, CRITICAL, "uncaught exception", error, {})
-        self._before["main"](kind, error, traceback)
+        before = self._before.get("main", sys.__excepthook__)
+        before(kind, error, traceback)
 
     def _of_thread(self, args: threading.ExceptHookArgs) -> None:
         thread = args.thread.name if args.thread is not None else threading.current_thread().name
@@ -98,13 +99,15 @@ class Hooks:
             and not thread.startswith("fapilog-")
         ):
             _log(LOGGER, ERROR, "uncaught exception in a thread", args.exc_value, {"thread": thread})
-        self._before["threads"](args)
+        before: Callable[..., Any] = self._before.get("threads", threading.__excepthook__)
+        before(args)
 
     def _of_unraisable(self, args: "sys.UnraisableHookArgs") -> None:
         if "unraisable" in self._wanted:
             what = {"where": text(args.err_msg or "ignored"), "object": text(args.object, 200)}
             _log(LOGGER, ERROR, "unraisable exception", args.exc_value, what)
-        self._before["unraisable"](args)
+        before = self._before.get("unraisable", sys.__unraisablehook__)
+        before(args)
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         event = context.get("message") or "unhandled exception in an event loop"

@@ -182,7 +182,7 @@ class Worker:
             self._starting_thread = threading.get_ident()
             for delivery in self.deliveries:
                 delivery.reopen()
-            self._loop = asyncio.SelectorEventLoop()
+            self._loop = _own_context().run(asyncio.SelectorEventLoop)  # it logs that it was made
             self._event = asyncio.Event()
             thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
             # The first task of the loop, so that whatever is submitted later finds the deliveries begun.

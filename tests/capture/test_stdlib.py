@@ -14,7 +14,7 @@ import structlog
 from fapilog import configure_logging, log
 from fapilog.context import OURSELVES, current_request
 from fapilog.logger import slot
-from fapilog.testing import CollectingSink, capture
+from fapilog.testing import CollectingSink, FarEnd, answer, capture
 from tests.programs import parse_all, run
 
 
@@ -161,6 +161,22 @@ class TestTransports:
                 assert logged.events == []
         finally:
             logging.getLogger("httpx").setLevel(logging.NOTSET)
+
+
+def test_a_sink_that_sends_sends_nothing_about_its_sending(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger().setLevel(logging.DEBUG)
+    for name in ("httpx", "httpcore", "asyncio"):
+        caplog.set_level(logging.DEBUG, name)
+    with FarEnd() as far_end:
+        far_end.say(answer(204))
+        with configure_logging(sinks=[far_end.url], level="trace") as handle:
+            log.info("one")
+            for _ in range(5):
+                assert handle.flush().ok
+        assert len(far_end.requests) == 1
+        stats = handle.stats()
+    assert stats.accepted == 1
+    assert stats.filtered["own_thread"] > 0
 
 
 class TestHandlers:
