@@ -19,6 +19,11 @@ from fapilog.types import CRITICAL, ERROR
 
 LOGGER: Final = "fapilog.uncaught"
 
+_PYTHONS_OWN: Final[dict[str, Callable[..., Any]]] = {
+    "main": sys.__excepthook__,
+    "threads": threading.__excepthook__,
+    "unraisable": sys.__unraisablehook__,
+}
 _TOLD_OTHERWISE: Final = frozenset({"message", "exception", "source_traceback", "handle_traceback"})
 
 
@@ -88,8 +93,7 @@ class Hooks:
     def _of_main(self, kind: type[BaseException], error: BaseException, traceback: Any) -> None:
         if "main" in self._wanted and isinstance(error, Exception):
             _log(LOGGER, CRITICAL, "uncaught exception", error, {})
-        before = self._before.get("main", sys.__excepthook__)
-        before(kind, error, traceback)
+        self._call_before("main", kind, error, traceback)
 
     def _of_thread(self, args: threading.ExceptHookArgs) -> None:
         thread = args.thread.name if args.thread is not None else threading.current_thread().name
@@ -99,15 +103,16 @@ class Hooks:
             and not thread.startswith("fapilog-")
         ):
             _log(LOGGER, ERROR, "uncaught exception in a thread", args.exc_value, {"thread": thread})
-        before: Callable[..., Any] = self._before.get("threads", threading.__excepthook__)
-        before(args)
+        self._call_before("threads", args)
 
     def _of_unraisable(self, args: "sys.UnraisableHookArgs") -> None:
         if "unraisable" in self._wanted:
             what = {"where": text(args.err_msg or "ignored"), "object": text(args.object, 200)}
             _log(LOGGER, ERROR, "unraisable exception", args.exc_value, what)
-        before = self._before.get("unraisable", sys.__unraisablehook__)
-        before(args)
+        self._call_before("unraisable", args)
+
+    def _call_before(self, kind: str, *args: Any) -> None:
+        self._before.get(kind, _PYTHONS_OWN[kind])(*args)
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         event = context.get("message") or "unhandled exception in an event loop"
