@@ -15,7 +15,8 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,7 +27,7 @@ from pydantic import ValidationError
 
 from fapilog import forks, lifecycle
 from fapilog.alerts import Alert, watch_over
-from fapilog.capture import ServerLoggers
+from fapilog.capture import Capture
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError, SinkStartError
 from fapilog.files.deadletters import DeadLetters
@@ -83,7 +84,7 @@ def configure_logging(
     named = sinks is not None or "sinks" in resolved.model_fields_set
     runtime = Runtime(
         resolved,
-        parse_sinks(resolved),
+        _state.divert(parse_sinks(resolved), resolved),
         [build_processor(each) for each in processors or ()],
         named=named,
         on_alert=on_alert,
@@ -100,8 +101,33 @@ def configure_logging(
     return Handle(runtime)
 
 
+@contextmanager
+def set_aside(sink: Sink | None = None) -> Iterator["Handle | None"]:
+    """Configure what you like in this block; afterwards what ran before runs again.
+
+    Args:
+        sink: If given, it gets the records of what ran before, and of whatever is configured in the block, in place of
+            the sinks of that.
+
+    Yields:
+        A handle on what ran before and goes on with *sink*; None if there is none.
+    """
+    with _state.set_aside(None if sink is None else parse_sink(sink)) as runtime:
+        yield None if runtime is None else Handle(runtime)
+
+
+def flush() -> None:
+    """Deliver everything logged so far, if logging is configured."""
+    runtime = _state.runtime
+    if runtime is not None:
+        runtime.worker.flush(runtime.settings.shutdown_timeout_seconds)
+
+
 class Runtime(forks.OfOneProcess):
     """One configuration, running."""
+
+    successor: "Runtime | None" = None
+    """What runs in its place, with the same settings, after it was set aside."""
 
     def __init__(
         self,
@@ -129,6 +155,11 @@ class Runtime(forks.OfOneProcess):
         except Exception:
             self.let_go()
             raise
+
+    def again(self, specs: Sequence[SinkSpec] | None = None) -> "Runtime":
+        """Build the same once more, perhaps with other sinks."""
+        fresh = [_fresh(spec) for spec in self._specs] if specs is None else specs
+        return Runtime(self.settings, fresh, self._processors, named=False, on_alert=self._on_alert)
 
     def let_go(self) -> None:
         """Close the sinks made here, those of the user not: this runtime is not going to run."""
@@ -204,6 +235,11 @@ class Runtime(forks.OfOneProcess):
     def _spec(self, name: str) -> SinkSpec:
         return next(spec for spec in self._specs if spec.name == name)
 
+    @property
+    def writes_to_console(self) -> bool:
+        """Whether one of the sinks is stdout."""
+        return any(spec.type == "stdout" for spec in self._specs)
+
     def stats(self) -> Stats:
         """Return one consistent snapshot of every counter."""
         queue = self.queue
@@ -244,7 +280,13 @@ class Handle(forks.OfOneProcess):
 
     def __init__(self, runtime: Runtime) -> None:
         """Hold *runtime*."""
-        self._runtime = runtime
+        self._first = runtime
+
+    @property
+    def _runtime(self) -> Runtime:
+        while self._first.successor is not None:
+            self._first = self._first.successor
+        return self._first
 
     @property
     def settings(self) -> LoggingSettings:
@@ -304,8 +346,9 @@ class _State:
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
-        self.servers = ServerLoggers()
+        self.capture = Capture()
         self.middlewares: weakref.WeakSet[LoggingMiddleware] = weakref.WeakSet()
+        self.diversion: SinkSpec | None = None
         self._structlog_before: dict[str, Any] | None = None
         self._end_by = math.inf
         self._ending = False
@@ -325,7 +368,7 @@ class _State:
             else:
                 runtime.recorder.follow(before)
             runtime.worker.attach()
-            self._take_over_structlog()
+            self._take_over_structlog(runtime.settings)
             self.started()
         if runtime.settings.drain_on_signals:
             lifecycle.on_terminate(self.terminate, self.busy)
@@ -335,16 +378,51 @@ class _State:
         with self._lock:
             if self.runtime is runtime:
                 self.runtime, slot.recorder, slot.stats = None, slot.early(), None
-                self.servers.release()
-                if self._structlog_before is not None:
-                    structlog.reset_defaults()
-                    if self._structlog_before["wrapper_class"] is not structlog.get_config()["wrapper_class"]:
-                        structlog.configure(**self._structlog_before)
-                    self._structlog_before = None
+                self.capture.release()
+                self._give_back_structlog()
         return runtime.close(timeout_seconds)
 
-    def _take_over_structlog(self) -> None:
+    @contextmanager
+    def set_aside(self, diversion: SinkSpec | None) -> Iterator[Runtime | None]:
+        """Run what runs now again when the block is over; give one sink everything until then, if there is one."""
+        previous, outer = self.runtime, self.diversion
+        self.diversion = diversion or outer
+        going_on = None
+        try:
+            if previous is not None and diversion is not None:
+                going_on = previous.again([diversion])
+                self.install(going_on)
+            yield going_on
+        finally:
+            self.diversion = outer
+            if previous is not None and previous is not self.runtime:
+                previous.successor = previous.again()
+                self.install(previous.successor)
+            elif previous is None and self.runtime is not None:
+                self.close(self.runtime, self.runtime.settings.shutdown_timeout_seconds)
+
+    def divert(self, specs: list[SinkSpec], settings: LoggingSettings) -> list[SinkSpec]:
+        """Return the sinks to use: these, or while there is a diversion that one, if these could be made."""
+        if self.diversion is None:
+            return specs
+        for spec in specs:
+            sink, _ = _make_sink(spec, settings)
+            if spec.sink is None:
+                _let_go(sink)
+        return [self.diversion]
+
+    def _give_back_structlog(self) -> None:
+        if self._structlog_before is not None:
+            structlog.reset_defaults()
+            if self._structlog_before["wrapper_class"] is not structlog.get_config()["wrapper_class"]:
+                structlog.configure(**self._structlog_before)
+            self._structlog_before = None
+
+    def _take_over_structlog(self, settings: LoggingSettings) -> None:
         """Send what is logged through `structlog.get_logger` the same way, and remember how it went before."""
+        if not settings.capture_structlog:
+            self._give_back_structlog()
+            return
         if self._structlog_before is None:
             self._structlog_before = structlog.get_config()
         structlog.configure(
@@ -364,12 +442,17 @@ class _State:
             runtime.recorder.queue = _WriteThrough(runtime.queue, runtime.worker) if on else runtime.queue
 
     def started(self) -> None:
-        """Begin with an application's lifespan: take over the server's loggers, which it may have set up only now."""
+        """Begin with an application's lifespan: take over loggers and hooks, which may have been set up only now."""
         with self._lock:
             if self.runtime is not None:
                 self.write_through(self.runtime, on=False)
                 access_log = self.runtime.settings.access_log
-                self.servers.capture(silence_access=access_log and len(self.middlewares) > 0)
+                self.capture.take(
+                    self.runtime.settings,
+                    level=self.runtime.recorder.level,
+                    silence_access=access_log and len(self.middlewares) > 0,
+                    console=self.runtime.writes_to_console,
+                )
                 for middleware in self.middlewares:
                     middleware.access_log = access_log
 
@@ -464,6 +547,7 @@ class _State:
         self._lock = threading.RLock()
         self._end_by = math.inf
         self._ending = False
+        self.capture.begin_anew()
         report.reset()
         slot.begin()
         if self.runtime is not None:
@@ -543,6 +627,14 @@ def check_sink(spec: SinkSpec, settings: LoggingSettings) -> None:
     sink, _ = _make_sink(spec, settings)
     _can_start(spec, sink, named=True)
     _let_go(sink)
+
+
+def _fresh(spec: SinkSpec) -> SinkSpec:
+    """Return a sink as it was before it was used, if it is one that can be copied."""
+    sink: Any = spec.sink
+    if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
+        sink = dataclasses.replace(sink)
+    return dataclasses.replace(spec, sink=sink)
 
 
 def _let_go(sink: Sink) -> None:

@@ -57,6 +57,10 @@ def _names(value: Any) -> Any:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _lower_names(value: Any) -> Any:
+    return _names(_lower(value))
+
+
 def _sinks(value: Any) -> Any:
     sinks = _names(value)
     return [_masked_sink(sink) for sink in sinks] if isinstance(sinks, list | tuple) else [_masked_sink(sinks)]
@@ -166,7 +170,29 @@ class LoggingSettings(BaseSettings):
     """How often the pipeline's figures are looked at for alerts."""
 
     access_log: bool = True
-    """Whether each request gets one access record. uvicorn's own access lines are silent while it does."""
+    """Whether each request gets one access record. The server's own access lines are silent while it does."""
+
+    capture_stdlib: bool = True
+    """Whether what is logged through the standard library's `logging` becomes records."""
+
+    stdlib_handlers: Annotated[Literal["auto", "keep", "remove"], BeforeValidator(_lower)] = "auto"
+    """What becomes of the handlers the root logger has. auto: those that write to stdout or stderr are taken off while
+    there is a stdout sink, or everything would be said twice; keep: all stay; remove: all go, but for pytest's."""
+
+    capture_servers: bool = True
+    """Whether the loggers of uvicorn, gunicorn, hypercorn and granian are taken over."""
+
+    capture_structlog: bool = True
+    """Whether structlog is configured to log here. Without it, structlog stays as the program configures it."""
+
+    capture_warnings: bool = True
+    """Whether Python's warnings become records of the logger `py.warnings`, in place of lines on stderr."""
+
+    capture_uncaught: Annotated[
+        list[Literal["main", "threads", "asyncio", "unraisable"]], BeforeValidator(_lower_names)
+    ] = Field(default=["main", "threads", "asyncio"])
+    """Where an exception that nobody catches becomes a record: in the main thread, in other threads, in event loops,
+    and where Python cannot raise it (unraisable). What Python prints of it is printed as before."""
 
     redact_fields: Annotated[list[str], BeforeValidator(_names)] = Field(default=[])
     """Names of further fields whose values are secret, beside the built-in ones, in any case and at any depth."""

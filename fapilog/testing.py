@@ -1,8 +1,8 @@
 """For the tests of those who use fapilog, or write a sink for it.
 
-`capture` collects what a block of code logs. `SinkContract` is what every sink must do, as a test suite: subclass it,
-say how to make the sink and how to read back what it wrote, and run pytest. `NetworkSinkContract` is what a sink that
-sends over HTTP must do besides.
+`capture` collects what a block of code logs, `caplog_json` what a test does. `SinkContract` is what every sink must do,
+as a test suite: subclass it, say how to make the sink and how to read back what it wrote, and run pytest.
+`NetworkSinkContract` is what a sink that sends over HTTP must do besides.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from fapilog.errors import (
     RetryableError,
 )
 from fapilog.plugins import SinkSpec, build_sink, options_of
-from fapilog.runtime import Handle, configure_logging
+from fapilog.runtime import Handle, configure_logging, flush, set_aside
 from fapilog.types import INFO, Batch, Record, Sink
 
 
@@ -58,7 +58,7 @@ class CollectingSink:
 
 
 class Captured:
-    """What a `capture` block has logged."""
+    """What a `capture` block, or a test with `caplog_json`, has logged."""
 
     def __init__(self, sink: CollectingSink, handle: Handle) -> None:
         self.handle = handle
@@ -67,8 +67,13 @@ class Captured:
     @property
     def records(self) -> list[dict[str, Any]]:
         """Every record logged so far, parsed, oldest first; those on their way are waited for."""
-        self.handle.flush()
+        flush()
         return self._sink.records
+
+    def clear(self) -> None:
+        """Forget what was logged so far."""
+        flush()
+        self._sink.batches.clear()
 
     @property
     def events(self) -> list[str]:
@@ -81,17 +86,50 @@ class Captured:
         Raises:
             AssertionError: If there is none, or more than one.
         """
-        found = [record for record in self.records if fields.items() <= record.items()]
+        found = self.find_all(**fields)
         assert len(found) == 1, f"{len(found)} records have {fields!r}; logged were {self.events!r}"
         return found[0]
+
+    def find_all(self, **fields: Any) -> list[dict[str, Any]]:
+        """Return every record that has all these fields, oldest first."""
+        wanted = fields.items()
+        return [
+            record for record in self.records if all(name in record and record[name] == value for name, value in wanted)
+        ]
 
 
 @contextmanager
 def capture(app: Any = None, **overrides: Any) -> Iterator[Captured]:
-    """Collect what is logged in a `with` block, at every level; settings are those of `configure_logging`."""
+    """Collect what is logged in a `with` block, at every level; settings are those of `configure_logging`.
+
+    What ran before goes on after the block.
+    """
     sink = CollectingSink()
-    with configure_logging(app, sinks=[sink], **{"level": "trace", **overrides}) as handle:
+    with set_aside(), configure_logging(app, sinks=[sink], **{"level": "trace", **overrides}) as handle:
         yield Captured(sink, handle)
+
+
+caplog_json: Any
+"""A fixture of pytest, for a conftest.py: ``from fapilog.testing import caplog_json``. A test that asks for it gets a
+`Captured` with what is logged during the test.
+
+A configuration that runs already goes on with its level, processors and redaction, but its records come here and
+nowhere else; the same holds for one that the test makes. Without any, every level is collected."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "caplog_json":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pytest  # noqa: PLC0415 - only who asks for the fixture has it
+
+    @pytest.fixture(name=name)
+    def fixture() -> Iterator[Captured]:
+        sink = CollectingSink()
+        with set_aside(sink) as running:
+            yield Captured(sink, running or configure_logging(sinks=[sink], level="trace"))
+
+    globals()[name] = fixture
+    return fixture
 
 
 def clear_context() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import inspect
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, MisconfiguredError, RetryableError, SinkClosedError
@@ -127,10 +128,7 @@ class Sender:
         """
         if failed is not None:
             raise failed
-        if hit("sender.ack"):
-            asyncio.get_running_loop().call_later(0.5, self.thread.call, self._sink.write, batch)
-            return
-        call = self.thread.call(self._sink.write, self.survivors(batch))
+        call = self.thread.call(self.hand_over, batch)
         try:
             async with asyncio.timeout(self._options.write_timeout_seconds if self._coroutine else None) as limit:
                 done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
@@ -145,10 +143,13 @@ class Sender:
         finally:
             call.cancel()  # nobody waits for it any more
 
-    def survivors(self, batch: Batch) -> Batch:
-        """Return *batch*, less what a failpoint loses."""
+    def hand_over(self, batch: Batch) -> Any:
+        """Call the sink's `write`, on its thread; a failpoint may lose records here, or answer too early."""
+        if hit("sender.ack"):
+            threading.Timer(0.5, self._sink.write, (batch,)).start()
+            return None
         kept = survivors("sender.write", batch)
-        return batch if kept is batch else Batch(list(kept))
+        return self._sink.write(batch if kept is batch else Batch(list(kept)))
 
     def _split(self, part: Batch, parts: deque[Batch], outcome: Outcome, reason: DropReason, error: Exception) -> None:
         """Halve what was refused as a whole, until the culprit is alone."""

@@ -18,6 +18,7 @@ from fapilog.logger import Recorder, slot
 from fapilog.pipeline.queue import Queue, Sequence
 from fapilog.types import TRACE
 
+UVICORN = [name for name in NAMES if name.startswith("uvicorn")]
 IDS = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331", "request_id": "r-1"}
 
 
@@ -275,7 +276,7 @@ class TestTakingOver:
         assert [record["logger"] for record in logged.records()] == ["uvicorn", "uvicorn.error", "uvicorn.asgi"]
         assert [record.name for record in handler.seen] == ["uvicorn", "uvicorn.error", "uvicorn.asgi"]
         servers.release()
-        assert [log_as(name).handlers for name in NAMES] == [[handler]] * 4
+        assert [log_as(name).handlers for name in NAMES] == [[handler]] * len(NAMES)
 
 
 class TestGivingBack:
@@ -298,19 +299,97 @@ class TestGivingBack:
         servers = ServerLoggers()
         servers.capture(silence_access=True)
         configure_uvicorn()
-        configured = [log_as(name).handlers for name in NAMES]
+        configured = [log_as(name).handlers for name in UVICORN]
         log_as().info("taken over again")
         servers.release()
-        assert [log_as(name).handlers for name in NAMES] == configured
+        assert [log_as(name).handlers for name in UVICORN] == configured
 
     def test_what_was_configured_and_not_used_stays(self) -> None:
         servers = ServerLoggers()
         servers.capture(silence_access=True)
         configure_uvicorn()
-        configured = [log_as(name).handlers for name in NAMES]
+        configured = [log_as(name).handlers for name in UVICORN]
         servers.release()
-        assert [log_as(name).handlers for name in NAMES] == configured
-        assert [log_as(name).filters for name in NAMES] == [[], [], [], []]
+        assert [log_as(name).handlers for name in UVICORN] == configured
+        assert [log_as(name).filters for name in NAMES] == [[]] * len(NAMES)
+
+
+class TestOtherServers:
+    """Each is given to us as the server itself configures it."""
+
+    def test_gunicorn_and_the_lists_of_handlers_it_shares_with_uvicorn(
+        self, logged: Logged, servers: ServerLoggers, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        from gunicorn.config import Config
+        from gunicorn.glogging import Logger
+
+        config = Config()
+        config.set("accesslog", "-")
+        servers.capture(silence_access=True)
+        gunicorn = Logger(config)
+        for ours, theirs in (("uvicorn.error", gunicorn.error_log), ("uvicorn.access", gunicorn.access_log)):
+            log_as(ours).handlers, log_as(ours).propagate = theirs.handlers, False
+        log_as("gunicorn.error").info("Booting worker")
+        log_as("uvicorn.error").info("Started server process")
+        log_as("gunicorn.access").info("GET /")
+        log_as("uvicorn.access").info("GET /")
+        assert [record["event"] for record in logged.records()] == ["Booting worker", "Started server process"]
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("first", ["hypercorn", "fapilog"])
+    def test_hypercorn_whichever_is_first(
+        self, logged: Logged, servers: ServerLoggers, capfd: pytest.CaptureFixture[str], first: str
+    ) -> None:
+        from hypercorn.config import Config
+        from hypercorn.logging import Logger
+
+        config = Config()
+        config.accesslog = "-"
+        if first == "hypercorn":
+            Logger(config)
+            servers.capture(silence_access=True)
+        else:
+            servers.capture(silence_access=True)
+            Logger(config)
+        log_as("hypercorn.error").info("Running on http://127.0.0.1:8000")
+        log_as("hypercorn.access").info("GET /")
+        assert logged.one()["event"] == "Running on http://127.0.0.1:8000"
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("first", ["granian", "fapilog"])
+    def test_granian_whichever_is_first(
+        self, logged: Logged, servers: ServerLoggers, capfd: pytest.CaptureFixture[str], first: str
+    ) -> None:
+        from granian.log import LogLevels, configure_logging
+
+        if first == "granian":
+            configure_logging(LogLevels.info)
+            servers.capture(silence_access=True)
+        else:
+            servers.capture(silence_access=True)
+            configure_logging(LogLevels.info)
+        log_as("_granian.workers").info("Started worker-1")
+        log_as("_granian").info("Listening")
+        log_as("granian.access").info("GET /")
+        assert [record["event"] for record in logged.records()][-1] == "Listening"
+        assert "Listening" not in "".join(capfd.readouterr())
+
+    def test_a_file_that_a_server_was_told_to_log_to_is_written_still(
+        self, logged: Logged, servers: ServerLoggers, tmp_path: Path
+    ) -> None:
+        from gunicorn.config import Config
+        from gunicorn.glogging import Logger
+
+        config = Config()
+        config.set("errorlog", str(tmp_path / "error.log"))
+        logger = Logger(config).error_log
+        servers.capture(silence_access=True)
+        logger.info("Booting worker")
+        servers.release()
+        for handler in logger.handlers:
+            handler.close()
+        assert logged.one()["event"] == "Booting worker"
+        assert "Booting worker" in (tmp_path / "error.log").read_text()
 
 
 SCRIPT = """
