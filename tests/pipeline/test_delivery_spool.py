@@ -349,7 +349,7 @@ def test_a_sink_that_closes_leaves_its_spool_for_the_next_process(tmp_path: Path
         pipeline.put(5)
         pipeline.wait_until(lambda stats: stats.spooled == 5)
         sink.does = SinkClosedError("gone")
-        stats = pipeline.wait_until(lambda stats: stats.state == "closed")
+        stats = pipeline.wait_until(lambda stats: stats.state == "closed" and stats.dropped)
         assert stats.spooled + stats.dropped["sink_closed"] == 5
         tried = len(sink.batches)
         pipeline.put(2)
