@@ -2,7 +2,7 @@
 
 A task of the worker's event loop, the sender, does all of it, in order; the sink itself runs on a thread of its own.
 With a spool there is a second task, the keeper. What is in memory alone for half a second while the far end does not
-answer, or fills half the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox. What is
+answer, or fills a quarter of the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox. What is
 on disk goes before anything newer.
 """
 
@@ -156,12 +156,13 @@ class Delivery(OfOneProcess):
         working = self.state == "up" if self._spool is None else self._disk_works and not self._closed
         if not working or not self._inbox:
             return NEVER, NEVER
-        return self._inbox.max_records - len(self._inbox), self._inbox.max_bytes - self._inbox.bytes
+        share = 1 if self._spool is None else 2  # the disk is at work from a quarter on, so memory need not fill up
+        return self._inbox.max_records // share - len(self._inbox), self._inbox.max_bytes // share - self._inbox.bytes
 
     @property
     def has_room(self) -> bool:
         """Whether the inbox is half empty again, or will take nothing more in any case."""
-        return not self._closed and not self._inbox.half_full
+        return not self._closed and not self._inbox.is_filled(2)
 
     @property
     def _answers(self) -> bool:
@@ -478,7 +479,7 @@ class Delivery(OfOneProcess):
         """How long what is in memory may stay there alone; None if there is no need to bring it to disk."""
         if not (self._held or self._inbox):
             return None
-        if self._inbox.half_full:
+        if self._inbox.is_filled(4):
             return 0.0
         behind = self._spooled > 0 or self._standing_back
         if not (self._held or behind):

@@ -26,10 +26,9 @@ class Inbox:
         """Whether there is no room at all."""
         return self.bytes >= self.max_bytes or len(self.items) >= self.max_records
 
-    @property
-    def half_full(self) -> bool:
-        """Whether half the room is taken."""
-        return 2 * self.bytes >= self.max_bytes or 2 * len(self.items) >= self.max_records
+    def is_filled(self, parts: int) -> bool:
+        """Whether one of so many equal parts of the room is taken."""
+        return parts * self.bytes >= self.max_bytes or parts * len(self.items) >= self.max_records
 
     def fit(self, wanted: list[Item]) -> tuple[list[Item], int]:
         """Choose from *wanted*, oldest first, what there is room for, and how many of the oldest must go first.

@@ -46,13 +46,13 @@ def test_what_is_given_back_fits_though_the_inbox_has_filled_up_meanwhile() -> N
     assert inbox.full
 
 
-def test_half_full_and_full_count_records_and_bytes() -> None:
+def test_filled_and_full_count_records_and_bytes() -> None:
     by_records, by_bytes = Inbox(4, 1_000, "drop"), Inbox(100, 40, "drop")
     seen = []
     for inbox in (by_records, by_bytes):
         for _ in range(4):
             inbox.extend(make(10))
-            seen.append((inbox.half_full, inbox.full))
+            seen.append((inbox.is_filled(2), inbox.full))
     assert seen == [(False, False), (True, False), (True, False), (True, True)] * 2
 
 
