@@ -2,8 +2,8 @@
 
 A task of the worker's event loop, the sender, does all of it, in order; the sink itself runs on a thread of its own.
 With a spool there is a second task, the keeper. What is in memory alone for half a second while the far end does not
-answer, or fills a quarter of the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox. What is
-on disk goes before anything newer.
+answer, or fills a quarter of the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox.
+What is on disk goes before anything newer.
 """
 
 import asyncio

@@ -377,7 +377,8 @@ class Worker(OfOneProcess):
         if self._announce is None:
             return
         losses: list[tuple[str | None, DropSummary]] = []
-        if self.queue.summary.counts and not self.queue.pressed:
+        roomy = all(each.has_room for each in self.deliveries if each.state == "up")
+        if self.queue.summary.counts and roomy and not self.queue.pressed:
             losses.append((None, self.queue.summary))
         losses += [(each.name, each.summary) for each in self.deliveries if each.summary.counts and each.has_room]
         if not losses:
