@@ -4,7 +4,8 @@
 
 * ``exit``: end at once with status 137, without any cleaning up;
 * ``kill``: SIGKILL;
-* ``raise`` or ``raise=ENOSPC``: an `OSError` with that errno, EIO if none is given;
+* ``raise`` or ``raise=ENOSPC``: an `OSError` with that errno, EIO if none is given; ``raise=MemoryError`` and
+  ``raise=SystemExit``: that exception;
 * ``lose``: `hit` returns True, and the caller loses what it holds. It makes mutants, which show that a test can fail.
 
 *when* is ``3`` (the third hit), ``3+`` (that one and all later ones), ``/3`` (every third) or ``always``.
@@ -17,18 +18,21 @@ import errno
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeVar
 
 TESTING: Final = os.environ.get("FAPILOG_TESTING") == "1"
 ACTIONS: Final = ("exit", "kill", "raise", "lose")
+
+_ERRORS: Final[Mapping[str, type[BaseException]]] = {"MemoryError": MemoryError, "SystemExit": SystemExit}
+_T = TypeVar("_T")
 
 
 class Failpoint(NamedTuple):
     """What happens at one point, and at which of its hits."""
 
     action: str
-    errno: int
+    error: Callable[[str], BaseException]
     due: Callable[[int], bool]
     hits: Iterator[int]
 
@@ -42,10 +46,10 @@ class Failpoint(NamedTuple):
         name, _, rest = text.strip().partition(":")
         action, _, when = rest.partition(":")
         action, _, code = action.partition("=")
-        number = getattr(errno, code or "EIO", None)
-        if not name or action not in ACTIONS or not isinstance(number, int):
+        error = _error(code or "EIO")
+        if not name or action not in ACTIONS or error is None:
             raise ValueError(f"{text!r} is not a failpoint; write name:action:when, action one of {', '.join(ACTIONS)}")
-        return name, cls(action, number, _due(when), itertools.count(1))
+        return name, cls(action, error, _due(when), itertools.count(1))
 
     def act(self, name: str) -> bool:
         """Count a hit and do what is due; return whether the caller should lose what it holds."""
@@ -56,7 +60,7 @@ class Failpoint(NamedTuple):
         if self.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.action == "raise":
-            raise OSError(self.errno, os.strerror(self.errno), name)
+            raise self.error(name)
         return True
 
 
@@ -67,6 +71,14 @@ def parse(text: str) -> Mapping[str, Failpoint]:
         ValueError: A part of it is not a failpoint.
     """
     return dict(Failpoint.parse(part) for part in text.split(",") if part.strip())
+
+
+def _error(code: str) -> Callable[[str], BaseException] | None:
+    """Return what makes the error to raise at a point of some name; None if *code* is not one."""
+    number = getattr(errno, code, None)
+    if isinstance(number, int):
+        return lambda name: OSError(number, os.strerror(number), name)
+    return _ERRORS.get(code)
 
 
 def _due(when: str) -> Callable[[int], bool]:
@@ -90,6 +102,10 @@ if TESTING:
         """Do what a test wants to happen at the point *name*; return whether to lose what is held."""
         return name in _points and _points[name].act(name)
 
+    def survivors(name: str, items: Iterable[_T]) -> Iterable[_T]:
+        """Return *items* without those that the point *name* loses, one hit for each."""
+        return [item for item in items if not hit(name)] if name in _points else items
+
     def arm(text: str) -> None:
         """Replace all failpoints by those in *text*, for a driver that forks one process after another."""
         parsed = parse(text)
@@ -101,3 +117,7 @@ else:
     def hit(name: str) -> bool:
         """Do nothing: this process is not a test."""
         return False
+
+    def survivors(name: str, items: Iterable[_T]) -> Iterable[_T]:
+        """Return *items* as they are: this process is not a test."""
+        return items
