@@ -18,10 +18,12 @@ import orjson
 import structlog
 from structlog import contextvars as structlog_contextvars
 
+from fapilog import forks
 from fapilog.context import NOTHING, OURSELVES, current_fields, current_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import LIMITS, OPTIONS, PLAIN_TYPES, encode, encode_text, plain_fields, text
 from fapilog.errors import DurabilityError
+from fapilog.forks import same_process
 from fapilog.pipeline.ledger import Stats
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
@@ -121,6 +123,10 @@ class Recorder:
 
         The one exception is a record that is to be durable: then it waits, and raises `DurabilityError`.
         """
+        if not same_process[0]:
+            forks.begin_anew()
+            slot.recorder.emit(logger, level, event, args, context, fields)
+            return
         durable = False
         try:
             queue = self.queue

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Final, Self
 
+from fapilog import forks
+
 MAX_HEADER_LENGTH: Final = 256
 """A longer `traceparent` is not looked at."""
 
@@ -89,7 +91,7 @@ def new_ids() -> tuple[str, str]:
 
 
 # A forked child would hand out the ids its parent is about to use.
-os.register_at_fork(after_in_child=_ids.clear)
+forks.in_child(_ids.clear)
 
 
 def active_span() -> tuple[TraceParent, str | None] | None:

@@ -7,6 +7,8 @@ import weakref
 from pathlib import Path
 from typing import Self
 
+from fapilog import forks
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system: the module can be imported, a lock cannot be taken
@@ -91,5 +93,4 @@ def _forget_inherited() -> None:
         lock.forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+forks.in_child(_forget_inherited)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fapilog import forks
 from fapilog.diagnostics import report
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 
@@ -343,5 +344,4 @@ def _forget_inherited() -> None:
         writer.forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+forks.in_child(_forget_inherited)

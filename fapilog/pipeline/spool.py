@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from fapilog import forks
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError
 from fapilog.files.checked import MAX_TEXT_BYTES
@@ -446,5 +447,4 @@ def _forget_inherited() -> None:
         spool.forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+forks.in_child(_forget_inherited)
