@@ -23,6 +23,8 @@ DropReason: TypeAlias = Literal[
     "sink_closed",
     "retries_exhausted",
     "shutdown_timeout",
+    "shutdown_aborted",
+    "worker_failed",
     "spool_full",
     "spool_enospc",
     "spool_corrupt",

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import structlog
 from pydantic import ValidationError
 
-from fapilog import lifecycle
+from fapilog import forks, lifecycle
 from fapilog.alerts import Alert, watch_over
 from fapilog.capture import ServerLoggers
 from fapilog.diagnostics import DropReason, report
@@ -35,9 +35,9 @@ from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
 from fapilog.pipeline.ledger import FlushResult, Stats
 from fapilog.pipeline.options import DeliveryOptions
-from fapilog.pipeline.queue import Queue
+from fapilog.pipeline.queue import Direct, Queue
 from fapilog.pipeline.spool import Spool
-from fapilog.pipeline.worker import Worker
+from fapilog.pipeline.worker import ABORT_SECONDS, HAND_OVER_SECONDS, Worker
 from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, parse_sink, unmasked
 from fapilog.processors.redact import Redact
 from fapilog.settings import LoggingSettings
@@ -100,7 +100,7 @@ def configure_logging(
     return Handle(runtime)
 
 
-class Runtime:
+class Runtime(forks.OfOneProcess):
     """One configuration, running."""
 
     def __init__(
@@ -119,6 +119,7 @@ class Runtime:
         self._on_alert = on_alert
         self._redact = Redact(settings.redact_fields, settings.redact_replacement)
         self._closed = False
+        self._told = False
         self.alerts = watch_over(settings, on_alert, self.stats)
         self._made: list[tuple[SinkSpec, Sink, DeliveryOptions]] = []
         try:
@@ -160,7 +161,7 @@ class Runtime:
             block_timeout_seconds=settings.block_timeout_seconds,
             announce=self._announce,
         )
-        self.worker.on_start = self.alerts.start
+        self.worker.on_start = self._on_start
         lowest = min((delivery.level for delivery in self.deliveries), default=LEVELS[settings.level])
         static = {"service": settings.service, "env": settings.env, "version": settings.version}
         self.recorder = Recorder(
@@ -171,6 +172,10 @@ class Runtime:
             static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
             make_durable=lambda lost: self.worker.make_durable(settings.shutdown_timeout_seconds, lost),
         )
+
+    def _on_start(self) -> None:
+        self.alerts.start()
+        _finalizer.register()
 
     def _announce(self, sink: str | None, counts: Mapping[DropReason, int], first_ns: int, last_ns: int) -> None:
         """Log one record that tells what was dropped; in a context of its own, for the worker's takes none."""
@@ -192,6 +197,7 @@ class Runtime:
             if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
                 sink = dataclasses.replace(sink)
             fresh.append((spec, sink, delivery.options))
+        self._closed = self._told = False  # the parent may be ending
         self.alerts = watch_over(self.settings, self._on_alert, self.stats)
         self._assemble(fresh)
 
@@ -212,6 +218,7 @@ class Runtime:
                 queue_max_records=queue.max_records,
                 queue_max_bytes=queue.max_bytes,
                 worker_restarts=self.worker.restarts,
+                late_direct=queue.late,
                 sinks={delivery.name: delivery.stats() for delivery in self.deliveries},
             )
 
@@ -219,17 +226,19 @@ class Runtime:
         """Deliver what can be delivered in that time, then end. Says on stderr what was lost, if anything was."""
         if self._closed:
             self.worker.join(timeout_seconds)
-            return FlushResult({})
-        self._closed = True
-        self.alerts.stop()  # before the sinks are closed, which is no trouble now
-        result = self.worker.close(timeout_seconds)
+            result = FlushResult({})
+        else:
+            self._closed = True
+            self.alerts.stop()  # before the sinks are closed, which is no trouble now
+            result = self.worker.close(timeout_seconds)
         stats = self.stats()
-        if stats.lost or any(sink.spooled for sink in stats.sinks.values()):
+        if not self._told and (stats.lost or any(sink.spooled for sink in stats.sinks.values())):
+            self._told = True
             report.write(_closing_line(stats))
         return result
 
 
-class Handle:
+class Handle(forks.OfOneProcess):
     """What `configure_logging` returns: a hold on the logger that runs."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -243,6 +252,7 @@ class Handle:
 
     def stats(self) -> Stats:
         """Return what became of every record, as exact integers in one consistent snapshot."""
+        forks.look()
         return self._runtime.stats()
 
     def flush(self, timeout_seconds: float | None = None) -> FlushResult:
@@ -254,14 +264,17 @@ class Handle:
         Returns:
             What is still pending for each sink.
         """
+        forks.look()
         return self._runtime.worker.flush(self._seconds(timeout_seconds))
 
     async def aflush(self, timeout_seconds: float | None = None) -> FlushResult:
         """Do what `flush` does without blocking the event loop."""
+        forks.look()
         return await self._runtime.worker.aflush(self._seconds(timeout_seconds))
 
     def close(self, timeout_seconds: float | None = None) -> FlushResult:
         """Deliver everything and stop. What is logged afterwards is kept as before the first `configure_logging`."""
+        forks.look()
         return _state.close(self._runtime, self._seconds(timeout_seconds))
 
     def __enter__(self) -> Self:
@@ -294,6 +307,7 @@ class _State:
         self.middlewares: weakref.WeakSet[LoggingMiddleware] = weakref.WeakSet()
         self._structlog_before: dict[str, Any] | None = None
         self._end_by = math.inf
+        self._ending = False
         self._lock = threading.RLock()
 
     def install(self, runtime: Runtime) -> None:
@@ -312,7 +326,8 @@ class _State:
             runtime.worker.attach()
             self._take_over_structlog()
             self.started()
-        lifecycle.on_terminate(self.end, self.busy)
+        if runtime.settings.drain_on_signals:
+            lifecycle.on_terminate(self.terminate, self.busy)
 
     def close(self, runtime: Runtime, timeout_seconds: float) -> FlushResult:
         """End *runtime*; if it is the current one, loggers wait for the next."""
@@ -381,18 +396,54 @@ class _State:
 
     def drain_at_exit(self) -> None:
         """Deliver everything while the interpreter can still do anything; other exit functions may log after this."""
+        forks.look()
+        self._ending = True
+        runtime = self.runtime
+        if runtime is None:
+            return
+        seconds = runtime.settings.shutdown_timeout_seconds
+        end_by = time.monotonic() + seconds
+        try:
+            if not runtime.worker.flush(seconds - min(HAND_OVER_SECONDS, seconds / 2), empty=True).ok:
+                self._end_by = min(self._end_by, end_by)  # the sink that used up the time gets no more of it
+        except KeyboardInterrupt:  # raised further up it would be a traceback, and the end take all its time
+            self._hasten()
+
+    def end_child(self) -> None:
+        """End with a child of `multiprocessing`, after which no more than the threads of its program may run."""
+        self.drain_at_exit()
         runtime = self.runtime
         if runtime is not None:
-            end_by = time.monotonic() + runtime.settings.shutdown_timeout_seconds
-            if not runtime.worker.flush(runtime.settings.shutdown_timeout_seconds, empty=True).ok:
-                self._end_by = end_by  # the sink that used up the time gets no more of it
+            stats = runtime.stats()
+            if stats.lost or any(sink.queued or sink.in_flight or sink.spooled for sink in stats.sinks.values()):
+                self.end()
+            else:
+                self.write_through(runtime, on=True)
+
+    def terminate(self) -> None:
+        """End because of a signal: in all the time there is for it, or at once if the end had begun already."""
+        if self._ending:
+            self._hasten()
+        self.end()
+
+    def _hasten(self) -> None:
+        self._end_by = time.monotonic() + ABORT_SECONDS
+        if self.runtime is not None:
+            self.runtime.worker.abort()
 
     def end(self) -> None:
         """End with the process: close, and send what is logged from now on straight to stderr."""
+        forks.look()
+        self._ending = True
         runtime = self.runtime
         if runtime is not None:
+            runtime.queue.heir = Direct(runtime.queue)
             seconds = runtime.settings.shutdown_timeout_seconds
-            runtime.close(max(0.0, min(seconds, self._end_by - time.monotonic())))
+            try:
+                runtime.close(max(0.0, min(seconds, self._end_by - time.monotonic())))
+            except KeyboardInterrupt:
+                self._hasten()
+                runtime.close(2 * ABORT_SECONDS)
         else:
             early = slot.recorder.queue
             for _level, _timestamp, line in early.take()[0]:
@@ -401,7 +452,7 @@ class _State:
                 report.write(
                     f"{early.dropped.total()} further records were dropped before configure_logging was called"
                 )
-        slot.recorder.queue = _Stderr(slot.recorder.queue)
+        slot.recorder.queue = Direct(slot.recorder.queue)
 
     def busy(self) -> bool:
         """Whether the calling thread, interrupted by a signal, holds what the end of the process waits for."""
@@ -410,6 +461,8 @@ class _State:
     def begin_anew(self) -> None:
         """Start over in a forked child."""
         self._lock = threading.RLock()
+        self._end_by = math.inf
+        self._ending = False
         report.reset()
         slot.begin()
         if self.runtime is not None:
@@ -440,17 +493,6 @@ class _WriteThrough(_Detour):
         accepted = self._queue.put(level, timestamp_ns, front)
         self._worker.flush(_WRITE_THROUGH_SECONDS, durable=False)
         return bool(accepted)
-
-
-class _Stderr(_Detour):
-    """Write each record to stderr: the pipeline has ended, and losing it silently is worse."""
-
-    pressed = False
-
-    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
-        """Number a record and write it at once."""
-        report.write_line(b'%b%d"}\n' % (front, next(self._queue.sequence.numbers)))
-        return True
 
 
 def _rfc3339(timestamp_ns: int) -> str:
@@ -606,6 +648,7 @@ def _closing_line(stats: Stats) -> str:
         f"accepted={stats.accepted} delivered: {delivered or 'nothing'} dropped={reasons.total()}"
         + (f" ({lost})" if lost else "")
         + (f" spooled: {spooled}" if spooled else "")
+        + (f" straight to stderr: {stats.late_direct}" if stats.late_direct else "")
     )
 
 
@@ -613,5 +656,6 @@ _graveyard: Final[list[Any]] = []
 """What a forked child inherited: never used, never closed, never finalised, since the parent still needs it."""
 
 _state: Final = _State()
+_finalizer: Final = lifecycle.ChildFinalizer(_state.end_child)
 lifecycle.at_exit(_state.drain_at_exit, _state.end)
-lifecycle.after_fork(_state.begin_anew)
+forks.in_child(_state.begin_anew)

@@ -144,6 +144,9 @@ class LoggingSettings(BaseSettings):
     shutdown_timeout_seconds: NonNegativeFloat = 5.0
     """How long the end of the process, or of the application's lifespan, may wait for records to be delivered."""
 
+    drain_on_signals: bool = True
+    """Whether SIGTERM and SIGHUP, where they would end the process at once, deliver every record before they do."""
+
     alert_webhook: SecretStr | None = None
     """Where to post an alert when the queue fills up, records are lost or a sink is away: an http or https URL."""
 

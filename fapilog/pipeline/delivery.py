@@ -7,6 +7,7 @@ on disk goes before anything newer.
 """
 
 import asyncio
+import contextlib
 import inspect
 import random
 from collections import Counter
@@ -18,6 +19,7 @@ import orjson
 from fapilog.diagnostics import DropReason, report
 from fapilog.failpoints import hit
 from fapilog.files.deadletters import DeadLetters
+from fapilog.forks import OfOneProcess
 from fapilog.pipeline.inbox import Inbox
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats, SpoolStats
 from fapilog.pipeline.options import DeliveryOptions
@@ -38,7 +40,7 @@ SPOOL_BYTES: Final = 2 * 1024 * 1024
 _HURRIED_DELAY_SECONDS: Final = 0.05
 
 
-class Delivery:
+class Delivery(OfOneProcess):
     """One sink, its inbox and its spool, and the count of what became of its records."""
 
     def __init__(
@@ -76,6 +78,7 @@ class Delivery:
         self._spool_oldest_ns: int | None = None
         self._spool_dropped: Counter[DropReason] = Counter()
         self._adopted = 0
+        self._has_looked = False
         self._delivered = 0
         self._routed_away = 0
         self._ambiguous = 0
@@ -130,9 +133,20 @@ class Delivery:
         self._thread = SinkThread(self.name)
         self._sender.thread = self._thread
         if self._make_spool is not None and not self._closed:
-            self._spool = self._make_spool()
+            self._spool = self._spool or self._make_spool()
             self._spool_thread = SinkThread(f"{self.name}-spool")
+        return self.go_on()
+
+    def go_on(self) -> "asyncio.Task[None]":
+        """Start delivering, or start again after what ended the task."""
+        self._take_back()
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
+
+    def _take_back(self) -> None:
+        """Put what was being sent or spooled back before the inbox."""
+        with self._queue.lock:
+            self._inbox.give_back(self._held + self._moving)
+            self._held, self._moving = [], []
 
     @property
     def state(self) -> SinkState:
@@ -174,9 +188,7 @@ class Delivery:
 
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
-        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
-        if self.options.filter is not None:
-            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        wanted = self._wanted(items)
         with self._queue.lock:
             self._given += len(items)
             self._routed_away += len(items) - len(wanted)
@@ -197,6 +209,22 @@ class Delivery:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
         self._arrived.set()
+
+    def lose(self, items: list[Item], reason: DropReason) -> None:
+        """Count as lost what the queue held and the worker cannot hand out."""
+        wanted = self._wanted(items)
+        with self._queue.lock:
+            self._given += len(items)
+            self._routed_away += len(items) - len(wanted)
+            if wanted:
+                self._drop(reason, len(wanted))
+                self._queue.note_lost(None, self.name)
+
+    def _wanted(self, items: list[Item]) -> list[Item]:
+        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
+        if self.options.filter is not None:
+            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
+        return wanted
 
     async def settle(self, *, empty: bool = False) -> None:
         """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool.
@@ -244,17 +272,39 @@ class Delivery:
             return False
         return True
 
-    async def end(self) -> None:
-        """Leave in the spool what is left, or count it as lost, and close the sink and the spool."""
+    async def deliver_here(self, task: "asyncio.Task[None]", seconds: float) -> None:
+        """Bring what waits to the spool, or to the sink, on the calling thread, where no other can be started."""
+        if self._spool is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.settle()
+                    await self.sync()
+        task.cancel()
+        await asyncio.wait({task})
+        self._take_back()
+        while self._spool is not None and not self._closed and self._inbox:
+            if not await self._spool_portion():
+                break
+        self._stop_threads()
+
+    def give_up(self, reason: DropReason) -> None:
+        """Take nothing more, and count as lost what is in memory alone."""
+        self._close_inbox(reason)
+
+    async def end(self, reason: DropReason) -> None:
+        """Leave in the spool what is left, or count it as lost for *reason*, and close the sink and the spool."""
         try:
-            await self._leave_rest()
+            await self._leave_rest(reason)
             await self._thread.call(self.sink.close)
         except Exception as error:  # noqa: BLE001 - as above
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
         finally:  # also when a stuck sink used up the time for this
-            self._thread.stop()
-            if self._spool_thread is not None:
-                self._spool_thread.stop()
+            self._stop_threads()
+
+    def _stop_threads(self) -> None:
+        self._thread.stop()
+        if self._spool_thread is not None:
+            self._spool_thread.stop()
 
     def stats(self) -> SinkStats:
         """Return the counters; the queue's lock must be held."""
@@ -286,7 +336,8 @@ class Delivery:
         """Send, for ever. With a spool, the keeper runs beside it."""
         keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
         try:
-            if self._spool is not None:
+            if self._spool is not None and not self._has_looked:
+                self._has_looked = True
                 await self._adopt()
             await self._again_and_again(self._round)
         finally:
@@ -356,7 +407,7 @@ class Delivery:
         while self._held:
             batch = Batch(self._held)
             try:
-                self.sink.write(batch)
+                self._sender.write(batch)
             except BaseException as error:  # noqa: BLE001 - the sender knows what each means
                 return ordinary(error)
             with self._queue.lock:
@@ -445,7 +496,7 @@ class Delivery:
         self._nudge.set()
         return self._disk_works
 
-    async def _leave_rest(self) -> None:
+    async def _leave_rest(self, reason: DropReason) -> None:
         """Bring to disk what is left; what cannot be is lost. What the disk was doing goes on, and comes first."""
         try:
             if self._spool is not None:
@@ -458,7 +509,7 @@ class Delivery:
                         break
                 await self._on_disk(self._spool.close)
         finally:  # also when a stuck disk used up the time for this
-            self._close_inbox("shutdown_timeout")
+            self._close_inbox(reason)
 
     async def _adopt(self) -> None:
         """Take over what processes that died have left for this sink."""

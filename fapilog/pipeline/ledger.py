@@ -125,6 +125,10 @@ class Stats:
     queue_max_records: int = 0
     queue_max_bytes: int = 0
     worker_restarts: int = 0
+    """How often the worker failed and went on."""
+
+    late_direct: int = 0
+    """Logged when the pipeline had ended, or could not go on, and written straight to stderr."""
 
     @property
     def lost(self) -> int:

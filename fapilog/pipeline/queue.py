@@ -8,9 +8,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from fapilog.diagnostics import DropReason
+from fapilog.diagnostics import DropReason, report
+from fapilog.forks import OfOneProcess
 from fapilog.pipeline.ledger import DropSummary
 from fapilog.types import INFO, WARNING
 
@@ -41,7 +42,7 @@ class Sequence:
         self.numbers = itertools.count(1)
 
 
-class Queue:
+class Queue(OfOneProcess):
     """Encoded records on their way to the worker, bounded by number and by bytes.
 
     One re-entrant lock guards this and every counter of the pipeline, so that one snapshot of all of them is
@@ -75,8 +76,10 @@ class Queue:
         self.taken = 0
         """How many records have left the queue, evicted ones included."""
         self.closed = False
-        self.heir: Queue | None = None
+        self.heir: Queue | Direct | None = None
         """Where a record goes that comes after the closing: the log call began before the queue was replaced."""
+        self.late = 0
+        """How many records went straight to stderr."""
         self.pressed = False
         """Whether a record must pass the overflow policy: the queue is filling up, or closed."""
         self.dropped: Counter[DropReason] = Counter()
@@ -238,6 +241,29 @@ class Queue:
         self.dropped[reason] += 1
         self.summary.note(reason, 1)
         return False
+
+
+class Direct:
+    """Stands in for a queue whose pipeline has ended, or cannot go on: each record goes straight to stderr.
+
+    It takes no lock: at the very end of the interpreter a thread may be stopped for ever while it holds one.
+    """
+
+    pressed = False
+
+    def __init__(self, queue: Queue) -> None:
+        """Number records on, and count them, for *queue*."""
+        self._queue = queue
+        self._count = itertools.count(queue.late + 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
+        """Number a record and write it at once."""
+        report.write_line(b'%b%d"}\n' % (front, next(self._queue.sequence.numbers)))
+        self._queue.late = next(self._count)
+        return True
 
 
 def _nobody() -> None:

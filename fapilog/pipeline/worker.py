@@ -5,34 +5,48 @@ first record of a process, so a process that forks before it logs has no thread 
 """
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from fapilog.context import OURSELVES, current_request
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import DurabilityError
-from fapilog.failpoints import hit
+from fapilog.failpoints import hit, survivors
+from fapilog.forks import OfOneProcess
 from fapilog.pipeline.delivery import Delivery, wait_for_event
 from fapilog.pipeline.ledger import DropSummary, FlushResult
-from fapilog.pipeline.queue import NEVER, Item, Queue
+from fapilog.pipeline.queue import NEVER, Direct, Item, Queue
+from fapilog.pipeline.threads import said
 
 URGENT_BYTES: Final = 256 * 1024
 """This much in the queue ends the linger: memory stays small and warm."""
 
+HAND_OVER_SECONDS: Final = 0.5
+"""How long before the end of the time for closing the sinks are left, so that what they did not take can be spooled."""
+
+ABORT_SECONDS: Final = 0.2
+"""How long closing goes on when somebody asks a second time for the end."""
+
 _GRACE_SECONDS: Final = 0.5
-_QUICK_RESTARTS: Final = 5
 _TELL_SECONDS: Final = 1.0
+_HERE_SECONDS: Final = 1.0
+_HERE_IN_A_LOOP_SECONDS: Final = 0.1
+"""How long a sink without a spool may take on the thread that logs, where no other can be started."""
+
+_RESTARTS: Final = 5
+_RESTARTS_WITHIN_SECONDS: Final = 60.0
 
 
-class Worker:
+class Worker(OfOneProcess):
     """Take records from one queue to its deliveries, in the background."""
 
     def __init__(
@@ -68,6 +82,10 @@ class Worker:
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
         self._starting_thread: int | None = None
         self._ended = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures: deque[float] = deque(maxlen=_RESTARTS)
+        self._aborted = False
+        self._abort = asyncio.Event()
         self.on_start: Callable[[], None] = _nothing
         """Called once, when the worker has started."""
 
@@ -141,6 +159,8 @@ class Worker:
             self.queue.close()
             if self._thread is None:
                 self._close_unstarted()
+            elif not self._thread.is_alive():
+                self._give_up("worker_failed")
             return self._result()
         self._ended = True
         closing = asyncio.run_coroutine_threadsafe(self._close(timeout_seconds), self._loop)
@@ -152,6 +172,13 @@ class Worker:
         assert self._thread is not None  # noqa: S101 - _usable saw it
         self._thread.join(_GRACE_SECONDS)
         return result
+
+    def abort(self) -> None:
+        """Have a flush or a close that runs end at once: what is not delivered is spooled or lost."""
+        self._aborted = True
+        if self._thread is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # it was closed between the question and the call
+                self._loop.call_soon_threadsafe(self._abort.set)
 
     def busy_here(self) -> bool:
         """Whether the calling thread is, below a signal handler, inside the queue or starting the worker."""
@@ -195,7 +222,12 @@ class Worker:
             self._starting_thread = threading.get_ident()
             for delivery in self.deliveries:
                 delivery.reopen()
-            self._loop = asyncio.SelectorEventLoop()
+            try:
+                self._loop = asyncio.SelectorEventLoop()
+            except OSError as error:  # no more files; the next record tries again
+                report(f"the worker cannot start ({said(error)}); records wait")
+                self.queue.wake_at = 1
+                return
             self._event = asyncio.Event()
             thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
             # The first task of the loop, so that whatever is submitted later finds the deliveries begun.
@@ -204,9 +236,7 @@ class Worker:
                 thread.start()
             except RuntimeError as error:  # no more threads, or the interpreter is ending
                 report(f"the worker cannot start ({error}); records are delivered where they are logged")
-                self._pumping.cancel()
-                self._loop.run_until_complete(self._once())
-                self._loop.close()
+                self._deliver_here()
                 self.queue.wake_at = 1
             else:
                 self._thread = thread
@@ -223,14 +253,59 @@ class Worker:
             except asyncio.CancelledError:
                 break
             except BaseException as error:  # noqa: BLE001 - nobody above could do anything about it
-                report(f"the worker failed and goes on: {type(error).__name__}: {error}", key="worker failed")
-                self.restarts += 1
-                self._pumping = self._loop.create_task(self._resume(), context=_own_context())
+                self._go_on(error)
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
+
+    def _go_on(self, error: BaseException) -> None:
+        """Start anew what a fault has ended; after many faults in a short time do without the pump."""
+        now = time.monotonic()
+        ended = self._pumping.done()
+        if ended and len(self._failures) == _RESTARTS and now - self._failures[0] < _RESTARTS_WITHIN_SECONDS:
+            report(f"the worker failed again and is given up; records go to stderr from now on: {said(error)}")
+            self._divert()
+            self._pumping = self._loop.create_task(_until_cancelled(), context=_own_context())
+            return
+        report(f"the worker failed and goes on: {said(error)}", key="worker failed")
+        self.restarts += 1
+        self._failures.append(now)
+        self._tasks = [
+            delivery.go_on() if task.done() else task
+            for task, delivery in zip(self._tasks, self.deliveries, strict=True)
+        ]
+        if ended:
+            self._pumping = self._loop.create_task(self._resume(), context=_own_context())
+
+    def _divert(self) -> None:
+        """Send to stderr what is in the queue and whatever is logged from now on: it cannot be handed out."""
+        if self.queue.heir is None:
+            self.queue.heir = Direct(self.queue)
+        self.queue.close()
+        left = self._taken if self._owed else []
+        for delivery in self._owed:
+            delivery.lose(left, "worker_failed")
+        self._owed = []
+        more, _ = self.queue.take()
+        for delivery in self.deliveries:
+            delivery.lose(more, "worker_failed")
+        for _level, _timestamp, line in left + more:
+            report.write_line(line)
+
+    def _deliver_here(self) -> None:
+        """Deliver on the calling thread, which may be running an event loop of its own."""
+        self._pumping.cancel()
+        around = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            self._loop.run_until_complete(self._once(_HERE_SECONDS if around is None else _HERE_IN_A_LOOP_SECONDS))
+        except Exception as error:  # noqa: BLE001 - the caller only wanted to log
+            report(f"records cannot be delivered where they are logged: {said(error)}", key="deliver here")
+        finally:
+            self._loop.close()
+            asyncio._set_running_loop(around)
 
     async def _main(self) -> None:
         self._begin()
@@ -272,8 +347,8 @@ class Worker:
         self._fan_out()
 
     async def _resume(self) -> None:
-        """Go on after a fault, at once the first times and then at a walking pace."""
-        await asyncio.sleep(0 if self.restarts < _QUICK_RESTARTS else 1.0)
+        """Go on after a fault, at once the first time and then after a rest."""
+        await asyncio.sleep(0.05 * 2.0 ** len(self._failures) if len(self._failures) > 1 else 0)
         await self._pump()
 
     def _fan_out(self, max_records: int = NEVER, max_bytes: int = NEVER) -> bool:
@@ -286,6 +361,7 @@ class Worker:
             self._owed.remove(delivery)
         hit("worker.take")
         self._taken, _ = self.queue.take(max_records, max_bytes)
+        self._taken = list(survivors("worker.hand_out", self._taken))
         count = len(self._taken)
         if count:
             self._owed = list(self.deliveries)
@@ -361,22 +437,32 @@ class Worker:
                 task.cancel()
 
     async def _flush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
-        deadline = time.monotonic() + timeout_seconds
         last = self.queue.accepted
         self._hurried += 1
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    while self.queue.taken < last and self.queue.items:
-                        await self._hand_out()
-            targets = [asyncio.ensure_future(_settle(each, durable=durable, empty=empty)) for each in self.deliveries]
-            if targets:
-                _, late = await asyncio.wait(targets, timeout=max(0.0, deadline - time.monotonic()))
-                for task in late:
-                    task.cancel()
+            settling = self._loop.create_task(self._settle_all(last, durable=durable, empty=empty))
+            await self._wait_for(settling, timeout_seconds)
         finally:
             self._hurried -= 1
         return self._result(since=last)
+
+    async def _settle_all(self, last: int, *, durable: bool, empty: bool) -> None:
+        """Return when the first *last* records are in memory alone no more, as `Delivery.settle` says, and on disk."""
+        while self.queue.taken < last and self.queue.items:
+            try:
+                await self._hand_out()
+            except Exception as error:  # noqa: BLE001 - the pump meets the same fault and starts anew
+                report(f"records cannot be handed out: {said(error)}", key="hand out")
+                await asyncio.sleep(0.05)
+        await asyncio.gather(*(_settle(each, durable=durable, empty=empty) for each in self.deliveries))
+
+    async def _wait_for(self, task: "asyncio.Task[None]", seconds: float) -> None:
+        """Wait that long for *task*, or until somebody asks a second time for the end; then cut it short."""
+        aborting = asyncio.ensure_future(self._abort.wait())
+        await asyncio.wait({aborting, task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        aborting.cancel()
+        if not task.cancel() and not task.cancelled() and (error := task.exception()) is not None:
+            report(f"a flush failed: {said(error)}", key="flush")
 
     def _result(self, since: int | None = None) -> FlushResult:
         """Say what is in memory alone; of the first *since* accepted records, if that is given."""
@@ -388,32 +474,50 @@ class Worker:
             )
 
     async def _close(self, timeout_seconds: float) -> FlushResult:
-        deadline = time.monotonic() + timeout_seconds
-        await self._flush(timeout_seconds, empty=True)
+        within = time.monotonic() + timeout_seconds
+        deadline = within - min(HAND_OVER_SECONDS, timeout_seconds / 2)
+        await self._flush(max(0.0, deadline - time.monotonic()), empty=True)
         self._tell_drops(now=True)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
         await self._flush(max(0.05, deadline - time.monotonic()), empty=True)
-        self._fan_out()  # what no inbox had room for until now
+        try:
+            self._fan_out()  # what no inbox had room for until now
+        except Exception as error:  # noqa: BLE001 - nobody comes after this who could do it
+            report(f"records cannot be handed out: {said(error)}", key="hand out")
+            self._divert()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ABORT_SECONDS)
         result = self._result()
-        ends = [asyncio.ensure_future(delivery.end()) for delivery in self.deliveries]
+        reason: DropReason = "shutdown_aborted" if self._aborted else "shutdown_timeout"
+        ends = [asyncio.ensure_future(delivery.end(reason)) for delivery in self.deliveries]
         if ends:
-            await asyncio.wait(ends, timeout=_GRACE_SECONDS)
+            left = max(0.0, within - time.monotonic()) + _GRACE_SECONDS
+            _, stuck = await asyncio.wait(ends, timeout=ABORT_SECONDS if self._aborted else left)
+            for end in stuck:
+                end.cancel()
+            await asyncio.wait(ends, timeout=ABORT_SECONDS)
         self._loop.call_soon(self._pumping.cancel)
         return result
 
-    async def _once(self) -> None:
-        """Deliver what waits, on the calling thread: there is no other."""
+    async def _once(self, seconds: float) -> None:
+        """Deliver what waits, on the calling thread: there is no other. What cannot be delivered in time waits on."""
         self._begin()
         self._fan_out()
-        await asyncio.gather(*(_settle(delivery, durable=True) for delivery in self.deliveries))
-        for task in self._tasks:
-            task.cancel()
+        for delivery, task in zip(self.deliveries, self._tasks, strict=True):
+            await delivery.deliver_here(task, seconds)
+
+    def _give_up(self, reason: DropReason) -> None:
+        """Count as lost whatever waits anywhere."""
+        items, _ = self.queue.take()
+        for delivery in self.deliveries:
+            delivery.lose(items, reason)
+            delivery.give_up(reason)
 
     def _close_unstarted(self) -> None:
-        """Close the sinks of a worker that never had anything to do."""
+        """Close the sinks of a worker that has no thread."""
+        self._give_up("shutdown_timeout")
         for delivery in self.deliveries:
             closing = getattr(delivery.sink, "close", None)
             try:
@@ -438,6 +542,10 @@ def _own_context() -> contextvars.Context:
     context = contextvars.Context()
     context.run(current_request.set, OURSELVES)
     return context
+
+
+async def _until_cancelled() -> None:
+    await asyncio.Event().wait()
 
 
 async def _settle(delivery: Delivery, *, durable: bool, empty: bool = False) -> None:
