@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench lint format docs clean
+.PHONY: help demo test faults bench lint format docs clean
 
 SECONDS ?= 10
 VENV := .venv
@@ -20,6 +20,9 @@ demo: $(VENV)/.has-demo ## Run the example shop under two server processes, then
 
 test: $(VENV)/.has-test ## Run the whole test suite with coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+faults: $(VENV)/.has-test ## Run every fault, with those that take minutes: kills, forks, servers, full disks
+	@$(BIN)/python -m pytest -m "" tests/faults
 
 bench: $(VENV)/.has-bench ## Measure speed and memory against other loggers (about five minutes)
 	@$(BIN)/python -m benchmarks
