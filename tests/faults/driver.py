@@ -1,4 +1,4 @@
-"""Run a program that something happens to, and see what has arrived: at a file, and at a receiver in another process."""
+"""Run a program that something happens to, and see what has arrived at a file, and at a receiver elsewhere."""
 
 import contextlib
 import json
@@ -138,7 +138,7 @@ class Program:
             self.errors += line
 
 
-def run(source: str, *args: object, code: int | None = 0, **variables: str) -> Program:
+def run(source: str, *args: object, code: int | None = 0, **variables: Any) -> Program:
     """Run *source* to its end."""
     with Program(source, *args, **variables) as program:
         return program.end(code)

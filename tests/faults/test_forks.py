@@ -390,6 +390,5 @@ def test_a_build_that_does_not_begin_anew_in_a_child_is_caught(tmp_path: Path, r
         forking("os.fork()").replace("alarm(20)", "alarm(8)"), tmp_path, receiver.url(), code=None, **failpoint
     )
     told = program.all("child")
-    with pytest.raises((AssertionError, KeyError)):
-        assert program.process.returncode == 0
-        assert whole(in_file(tmp_path))[told[0]["instance"] if told else ""] == 1_000
+    arrived = whole(in_file(tmp_path)) if program.process.returncode == 0 else {}
+    assert not told or arrived.get(told[0]["instance"]) != 1_000
