@@ -58,9 +58,9 @@ def _close_and_tell(self: Runtime, timeout_seconds: float) -> FlushResult:
     return result
 
 
-def _flush_and_tell(self: Worker, timeout_seconds: float, *, durable: bool = True) -> FlushResult:
+def _flush_and_tell(self: Worker, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
     tell("draining")
-    return _flush(self, timeout_seconds, durable=durable)
+    return _flush(self, timeout_seconds, durable=durable, empty=empty)
 
 
 Runtime.close = _close_and_tell  # type: ignore[method-assign]
