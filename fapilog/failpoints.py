@@ -18,8 +18,9 @@ import errno
 import itertools
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 TESTING: Final = os.environ.get("FAPILOG_TESTING") == "1"
 ACTIONS: Final = ("exit", "kill", "raise", "lose")
@@ -106,6 +107,17 @@ if TESTING:
         """Return *items* without those that the point *name* loses, one hit for each."""
         return [item for item in items if not hit(name)] if name in _points else items
 
+    def sabotaged(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return a *write* that loses records at ``sink.write``, and at ``sink.ack`` returns before it writes."""
+
+        def write_some(batch: Any) -> Any:
+            if hit("sink.ack"):
+                threading.Timer(0.5, write, (batch,)).start()
+                return None
+            return write(type(batch)(list(survivors("sink.write", batch))))
+
+        return write_some
+
     def arm(text: str) -> None:
         """Replace all failpoints by those in *text*, for a driver that forks one process after another."""
         parsed = parse(text)
@@ -121,3 +133,7 @@ else:
     def survivors(name: str, items: Iterable[_T]) -> Iterable[_T]:
         """Return *items* as they are: this process is not a test."""
         return items
+
+    def sabotaged(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return *write* as it is: this process is not a test."""
+        return write

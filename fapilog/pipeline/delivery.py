@@ -138,8 +138,15 @@ class Delivery(OfOneProcess):
         return self.go_on()
 
     def go_on(self) -> "asyncio.Task[None]":
-        """Start delivering, or start again after a fault that ended the task."""
+        """Start delivering, or start again after what ended the task."""
+        self._take_back()
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
+
+    def _take_back(self) -> None:
+        """Put what was being sent or spooled back before the inbox."""
+        with self._queue.lock:
+            self._inbox.give_back(self._held + self._moving)
+            self._held, self._moving = [], []
 
     @property
     def state(self) -> SinkState:
@@ -217,7 +224,7 @@ class Delivery(OfOneProcess):
             self._routed_away += len(items) - len(wanted)
             if wanted:
                 self._drop(reason, len(wanted))
-            self._queue.note_lost(None, self.name)
+                self._queue.note_lost(None, self.name)
 
     def _wanted(self, items: list[Item]) -> list[Item]:
         wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
@@ -271,47 +278,36 @@ class Delivery(OfOneProcess):
             return False
         return True
 
-    async def deliver_here(self, seconds: float) -> None:
-        """Bring what waits to disk or to the sink on the calling thread, where no other can be started."""
-        if self._spool is not None:
-            await self.save()
-        else:
+    async def deliver_here(self, task: "asyncio.Task[None]", seconds: float) -> None:
+        """Bring what waits to the spool, or to the sink, on the calling thread, where no other can be started."""
+        if self._spool is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self.settle()
                     await self.sync()
-
-    async def save(self) -> None:
-        """Bring to the spool, if there is one, what is in memory alone. Nothing else of this delivery may run."""
-        if self._spool is None:
-            return
-        await self._on_disk(_nothing)  # what the disk was doing goes on, and comes first
-        while not self._closed and (self._held or self._moving or self._inbox):
-            with self._queue.lock:
-                self._inbox.give_back(self._moving)
-                self._moving = []
+        task.cancel()
+        await asyncio.wait({task})
+        self._take_back()
+        while self._spool is not None and not self._closed and self._inbox:
             if not await self._spool_portion():
-                return
+                break
+        self._stop_threads()
 
     def give_up(self, reason: DropReason) -> None:
         """Take nothing more, and count as lost what is in memory alone."""
-        with self._queue.lock:
-            self._cut_short = True
-            self._close_inbox(reason)
+        self._close_inbox(reason)
 
-    async def end(self) -> None:
-        """Close the spool and the sink."""
+    async def end(self, reason: DropReason) -> None:
+        """Leave in the spool what is left, or count it as lost for *reason*, and close the sink and the spool."""
         try:
-            if self._spool is not None:
-                await self._on_disk(self._spool.close)
+            await self._leave_rest(reason)
             await self._thread.call(self.sink.close)
         except Exception as error:  # noqa: BLE001 - as above
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
         finally:  # also when a stuck sink used up the time for this
-            self.stop()
+            self._stop_threads()
 
-    def stop(self) -> None:
-        """Let the threads end."""
+    def _stop_threads(self) -> None:
         self._thread.stop()
         if self._spool_thread is not None:
             self._spool_thread.stop()
@@ -418,7 +414,7 @@ class Delivery(OfOneProcess):
         while self._held:
             batch = Batch(self._held)
             try:
-                self._sender.hand_over(batch)
+                self._sender.write(batch)
             except BaseException as error:  # noqa: BLE001 - the sender knows what each means
                 return ordinary(error)
             with self._queue.lock:
@@ -506,6 +502,21 @@ class Delivery(OfOneProcess):
         self._since = self._loop.time()
         self._nudge.set()
         return self._disk_works
+
+    async def _leave_rest(self, reason: DropReason) -> None:
+        """Bring to disk what is left; what cannot be is lost. What the disk was doing goes on, and comes first."""
+        try:
+            if self._spool is not None:
+                await self._on_disk(_nothing)
+                while not self._closed and (self._held or self._moving or self._inbox):
+                    with self._queue.lock:
+                        self._inbox.give_back(self._moving)
+                        self._moving = []
+                    if not await self._spool_portion():
+                        break
+                await self._on_disk(self._spool.close)
+        finally:  # also when a stuck disk used up the time for this
+            self._close_inbox(reason)
 
     async def _adopt(self) -> None:
         """Take over what processes that died have left for this sink."""

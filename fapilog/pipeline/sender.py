@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, MisconfiguredError, RetryableError, SinkClosedError
-from fapilog.failpoints import hit, survivors
+from fapilog.failpoints import sabotaged
 from fapilog.pipeline.ledger import Delays, SinkState
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.threads import SinkThread, said
@@ -61,7 +61,7 @@ class Sender:
         """How often in a row it has failed, whichever batch it was."""
         self._tries = 0
         """How often the oldest batch has failed."""
-        self._sink = sink
+        self.write = sabotaged(sink.write)
         self._options = options
         self._coroutine = inspect.iscoroutinefunction(sink.write)
 
@@ -128,7 +128,7 @@ class Sender:
         """
         if failed is not None:
             raise failed
-        call = self.thread.call(self.hand_over, batch)
+        call = self.thread.call(self.write, batch)
         try:
             async with asyncio.timeout(self._options.write_timeout_seconds if self._coroutine else None) as limit:
                 done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)

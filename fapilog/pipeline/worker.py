@@ -223,7 +223,7 @@ class Worker(OfOneProcess):
             for delivery in self.deliveries:
                 delivery.reopen()
             try:
-                self._loop = _own_context().run(asyncio.SelectorEventLoop)  # it logs that it was made
+                self._loop = asyncio.SelectorEventLoop()
             except OSError as error:  # no more files; the next record tries again
                 report(f"the worker cannot start ({said(error)}); records wait")
                 self.queue.wake_at = 1
@@ -448,7 +448,7 @@ class Worker(OfOneProcess):
         return self._result(since=last)
 
     async def _settle_all(self, last: int, *, durable: bool, empty: bool) -> None:
-        """Return when the first *last* records are in memory alone no more, and on disk if *durable*."""
+        """Return when the first *last* records are in memory alone no more, as `Delivery.settle` says, and on disk."""
         while self.queue.taken < last and self.queue.items:
             try:
                 await self._hand_out()
@@ -475,7 +475,8 @@ class Worker(OfOneProcess):
             )
 
     async def _close(self, timeout_seconds: float) -> FlushResult:
-        deadline = time.monotonic() + timeout_seconds - min(HAND_OVER_SECONDS, timeout_seconds / 2)
+        within = time.monotonic() + timeout_seconds
+        deadline = within - min(HAND_OVER_SECONDS, timeout_seconds / 2)
         await self._flush(max(0.0, deadline - time.monotonic()), empty=True)
         self._tell_drops(now=True)
         self.queue.close()  # what was logged while the flush ran is taken now; later records go to stderr
@@ -485,40 +486,28 @@ class Worker(OfOneProcess):
         except Exception as error:  # noqa: BLE001 - nobody comes after this who could do it
             report(f"records cannot be handed out: {said(error)}", key="hand out")
             self._divert()
-        await asyncio.gather(
-            *(self._hand_over(delivery, task) for delivery, task in zip(self.deliveries, self._tasks, strict=True))
-        )
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ABORT_SECONDS)
         result = self._result()
-        ends = [asyncio.ensure_future(delivery.end()) for delivery in self.deliveries]
+        reason: DropReason = "shutdown_aborted" if self._aborted else "shutdown_timeout"
+        ends = [asyncio.ensure_future(delivery.end(reason)) for delivery in self.deliveries]
         if ends:
-            await asyncio.wait(ends, timeout=ABORT_SECONDS if self._aborted else _GRACE_SECONDS)
+            left = max(0.0, within - time.monotonic()) + _GRACE_SECONDS
+            _, stuck = await asyncio.wait(ends, timeout=ABORT_SECONDS if self._aborted else left)
+            for end in stuck:
+                end.cancel()
+            await asyncio.wait(ends, timeout=ABORT_SECONDS)
         self._loop.call_soon(self._pumping.cancel)
         return result
-
-    async def _hand_over(self, delivery: Delivery, task: "asyncio.Task[None]") -> None:
-        """Stop a delivery: what it still has in memory is spooled, or lost and counted."""
-        seconds = ABORT_SECONDS if self._aborted else HAND_OVER_SECONDS
-        until = time.monotonic() + seconds
-        task.cancel()
-        await asyncio.wait({task}, timeout=seconds)
-        if task.done():
-            saving = asyncio.ensure_future(delivery.save())
-            await asyncio.wait({saving}, timeout=max(0.05, until - time.monotonic()))
-        delivery.give_up("shutdown_aborted" if self._aborted else "shutdown_timeout")
 
     async def _once(self, seconds: float) -> None:
         """Deliver what waits, on the calling thread: there is no other. What cannot be delivered in time waits on."""
         self._begin()
         self._fan_out()
         for delivery, task in zip(self.deliveries, self._tasks, strict=True):
-            if delivery.spools:
-                task.cancel()
-                await asyncio.wait({task})
-            await delivery.deliver_here(seconds)
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        for delivery in self.deliveries:
-            delivery.stop()
+            await delivery.deliver_here(task, seconds)
 
     def _give_up(self, reason: DropReason) -> None:
         """Count as lost whatever waits anywhere."""

@@ -522,7 +522,7 @@ def test_when_threads_can_start_again_the_worker_does(tmp_path: Path, receiver: 
 def test_a_build_that_loses_one_record_in_a_thousand_before_a_sink_is_caught(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    failpoint = armed("sender.write:lose:/1000")
+    failpoint = armed("sink.write:lose:/1000")
     program = run(burst(), tmp_path, receiver.url(), **failpoint)
     with pytest.raises(AssertionError, match=r"are missing|5000"):
         everything_arrived(program, tmp_path, receiver)
@@ -536,4 +536,4 @@ def test_a_build_that_loses_one_record_in_a_thousand_behind_the_queue_is_caught_
 
 
 def test_a_build_that_acknowledges_before_it_writes_is_caught(tmp_path: Path) -> None:
-    assert lost_by_kill(tmp_path, 3, FAPILOG_TESTING="1", FAPILOG_FAILPOINT="sender.ack:lose:always") > 0
+    assert lost_by_kill(tmp_path, 3, FAPILOG_TESTING="1", FAPILOG_FAILPOINT="sink.ack:lose:always") > 0
