@@ -101,6 +101,28 @@ def configure_logging(
     return Handle(runtime)
 
 
+@contextmanager
+def set_aside(sink: Sink | None = None) -> Iterator["Handle | None"]:
+    """Configure what you like in this block; afterwards what ran before runs again.
+
+    Args:
+        sink: If given, it gets the records of what ran before, and of whatever is configured in the block, in place of
+            the sinks of that.
+
+    Yields:
+        A handle on what ran before and goes on with *sink*; None if there is none.
+    """
+    with _state.set_aside(None if sink is None else parse_sink(sink)) as runtime:
+        yield None if runtime is None else Handle(runtime)
+
+
+def flush() -> None:
+    """Deliver everything logged so far, if logging is configured."""
+    runtime = _state.runtime
+    if runtime is not None:
+        runtime.worker.flush(runtime.settings.shutdown_timeout_seconds)
+
+
 class Runtime(forks.OfOneProcess):
     """One configuration, running."""
 
@@ -525,6 +547,7 @@ class _State:
         self._lock = threading.RLock()
         self._end_by = math.inf
         self._ending = False
+        self.capture.begin_anew()
         report.reset()
         slot.begin()
         if self.runtime is not None:

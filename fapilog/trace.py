@@ -16,8 +16,6 @@ from fapilog.context import OURSELVES, RequestContext, current_request
 Headers: TypeAlias = MutableMapping[str, str] | list[tuple[str, str]]
 """The headers of an outgoing call, as one client or another wants them."""
 
-from fapilog import forks
-
 MAX_HEADER_LENGTH: Final = 256
 """A longer `traceparent` is not looked at."""
 

@@ -127,6 +127,9 @@ class Stats:
     worker_restarts: int = 0
     """How often the worker failed and went on."""
 
+    trace_invalid: int = 0
+    """Requests whose `traceparent` or `tracestate` was none, and was ignored."""
+
     late_direct: int = 0
     """Logged when the pipeline had ended, or could not go on, and written straight to stderr."""
 

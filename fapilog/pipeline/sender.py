@@ -2,12 +2,11 @@
 
 import asyncio
 import inspect
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, MisconfiguredError, RetryableError, SinkClosedError
@@ -142,14 +141,6 @@ class Sender:
             raise RetryableError(what, ambiguous=True) from error
         finally:
             call.cancel()  # nobody waits for it any more
-
-    def hand_over(self, batch: Batch) -> Any:
-        """Call the sink's `write`, on its thread; a failpoint may lose records here, or answer too early."""
-        if hit("sender.ack"):
-            threading.Timer(0.5, self._sink.write, (batch,)).start()
-            return None
-        kept = survivors("sender.write", batch)
-        return self._sink.write(batch if kept is batch else Batch(list(kept)))
 
     def _split(self, part: Batch, parts: deque[Batch], outcome: Outcome, reason: DropReason, error: Exception) -> None:
         """Halve what was refused as a whole, until the culprit is alone."""

@@ -223,7 +223,7 @@ class Worker(OfOneProcess):
             for delivery in self.deliveries:
                 delivery.reopen()
             try:
-                self._loop = asyncio.SelectorEventLoop()
+                self._loop = _own_context().run(asyncio.SelectorEventLoop)  # it logs that it was made
             except OSError as error:  # no more files; the next record tries again
                 report(f"the worker cannot start ({said(error)}); records wait")
                 self.queue.wake_at = 1
