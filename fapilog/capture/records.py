@@ -50,6 +50,13 @@ class RecordHandler(logging.Handler):
         """Have no lock: the pipeline needs none, and what is not there can neither be waited for nor be forked."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Log *record* if the filters of this handler let it pass, without a lock."""
+        passed: bool | logging.LogRecord = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Log *record*. One that comes from a thread of the pipeline is counted and left, or it would feed itself."""
         recorder = slot.recorder

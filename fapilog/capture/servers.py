@@ -108,7 +108,8 @@ class ServerLoggers:
                     added = [handler for handler in logger.handlers if id(handler) not in ours]
                     logger.handlers = before.handlers + added
                     logger.propagate = before.propagate
-                    logger.disabled = before.disabled
+                    if name in ACCESS:
+                        logger.disabled = before.disabled
                     if before.level == logging.NOTSET:
                         logger.setLevel(before.level)
             self._before.clear()

@@ -150,6 +150,12 @@ class TestRecords:
         logger.info(Rude())
         assert (logged.one()["event"]) == "Rude"
 
+    @pytest.mark.parametrize("passes", [True, False])
+    def test_a_filter_on_our_handler_decides(self, logged: Logged, logger: logging.Logger, passes: bool) -> None:
+        logger.handlers[0].addFilter(lambda _record: passes)
+        logger.info("x")
+        assert len(logged.records()) == passes
+
     def test_an_exception_is_structured(self, logged: Logged, logger: logging.Logger) -> None:
         logger.error("failed", exc_info=raised(ValueError("boom")))
         record = logged.one()

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import structlog
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from fapilog import configure_logging, log
 from fapilog.context import OURSELVES, current_request
@@ -332,6 +334,20 @@ def test_a_dict_config_that_comes_later_wins() -> None:
     )
     assert [json.loads(line)["event"] for line in ended.stdout.splitlines()] == ["ours"]
     assert ended.stderr == b"theirs\n"
+
+
+def test_an_application_that_starts_takes_over_again_what_was_configured_since() -> None:
+    app = FastAPI()
+    sink = CollectingSink()
+    with configure_logging(app, sinks=["stdout", sink]) as handle:
+        theirs = [console(), logging.NullHandler()]
+        logging.basicConfig(level=logging.INFO, handlers=theirs, force=True)
+        with TestClient(app):
+            logging.getLogger("app").info("taken over")
+            assert theirs[0] not in logging.getLogger().handlers
+        handle.flush()
+    assert [record["event"] for record in sink.records if record["logger"] == "app"] == ["taken over"]
+    assert logging.getLogger().handlers == theirs
 
 
 def test_the_slot_has_a_recorder_of_its_own_again_when_all_is_over() -> None:

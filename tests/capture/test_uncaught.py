@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fapilog.capture.uncaught import Hooks
+from fapilog.context import RequestContext, current_request
 from fapilog.testing import capture
 from tests.programs import parse_all, run
 
@@ -71,6 +72,26 @@ def test_an_exception_that_nobody_fetched_from_a_task_is_a_record(stdlib: bool) 
     assert (record["event"], record["logger"]) == ("Task exception was never retrieved", "asyncio")
     assert record["exception"]["message"] == "boom"
     assert "nightly" in record["asyncio_future"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a task does not tell its context before Python 3.12")
+def test_a_task_that_a_request_has_left_behind_fails_with_its_ids() -> None:
+    async def main() -> dict[str, Any]:
+        with capture() as logged:
+            token = current_request.set(RequestContext({"request_id": "r-1"}))
+            failing = asyncio.create_task(fail_at_once())
+            current_request.reset(token)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            del failing
+            gc.collect()
+            return logged.find(level="error")
+
+    assert asyncio.run(main())["request_id"] == "r-1"
+
+
+async def fail_at_once() -> None:
+    raise ValueError("boom")
 
 
 def test_a_loop_that_has_an_exception_handler_keeps_it() -> None:
