@@ -415,7 +415,7 @@ def test_f043_many_threads_and_tasks_get_numbers_without_gaps_and_keep_their_own
         assert [record["number"] for record in sink.records if record["who"] == who] == list(range(20))
 
 
-def _lose(reason: DropReason, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+def _lose(reason: DropReason, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:  # noqa: PLR0915 - one reason after the other
     """Produce a loss, and return what was counted at the door and at the sink."""
     raising: dict[str, Exception] = {
         "too_large": BatchTooLargeError("no"),
@@ -452,7 +452,7 @@ def _lose(reason: DropReason, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if reason == "closed":
             handle._runtime.queue.close()
         log.info("first")
-        if reason in ("queue_full", "block_timeout", "evicted", "sampled_under_pressure"):
+        if reason in ("queue_full", "block_timeout", "evicted", "sampled_under_pressure", "worker_failed"):
             assert sink.reached.wait(10)
             handle._runtime.worker._hand_out = _nothing  # type: ignore[method-assign]
             time.sleep(0.1)
@@ -465,10 +465,15 @@ def _lose(reason: DropReason, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 time.sleep(0.02)
         if reason.startswith("spool_") or reason == "too_old":
             _spoil(handle, reason, tmp_path, monkeypatch)
-        if reason == "shutdown_timeout":
+        worker = handle._runtime.worker
+        if reason == "worker_failed":
+            worker._loop.call_soon_threadsafe(worker._divert)
+        if reason == "shutdown_aborted":
+            worker.abort()
+        if reason.startswith("shutdown_"):
             handle.close(0.1)
         sink.gate.set()
-        if reason != "shutdown_timeout":
+        if not reason.startswith("shutdown_"):
             handle.flush(2)
         if "_hand_out" in vars(handle._runtime.worker):
             del handle._runtime.worker._hand_out
