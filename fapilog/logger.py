@@ -183,6 +183,29 @@ class Recorder:
         if durable:
             self._await_disk(accepted=accepted)
 
+    def emit_flat(self, logger: "LoggerName", level: int, event: bytes, fields: dict[str, Any], ids: bytes) -> bool:
+        """Make one record of fields whose values are strings and numbers, and of an event and ids encoded already.
+
+        Returns:
+            False if nothing was done, because the record has to go the way of all others, through `emit`.
+        """
+        queue = self.queue
+        if queue.pressed or self._processors or _STRUCTLOG_VARIABLES or not self._safe.issuperset(fields):
+            return False
+        now = time.time_ns()
+        began, second = self._second
+        if not 0 <= now - began < 1_000_000_000:
+            began, second = self._start_second(now)
+        try:
+            encoded = orjson.dumps(fields, None, OPTIONS)[1:-1]
+        except TypeError:  # a lone surrogate, or a value of another kind
+            return False
+        if len(encoded) >= SUSPECT_BYTES:
+            return False
+        at = (now - began) // 1_000
+        queue.put(level, now, _LINE % (second, at, LEVEL_FIELDS[level], event, logger.field, encoded, ids, self._tail))
+        return True
+
     def _await_disk(self, *, accepted: bool) -> None:
         if not accepted:
             raise DurabilityError("the record was dropped before it could be written")
