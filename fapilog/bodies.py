@@ -39,7 +39,10 @@ class BodyOptions:
 
     def media_type(self, headers: Iterable[Any]) -> str | None:
         """Return the media type that *headers* name, or None if such a body is not copied."""
-        found: dict[bytes, bytes] = {name.lower(): value for name, value in headers}
+        try:
+            found: dict[bytes, bytes] = {name.lower(): value for name, value in headers}
+        except (AttributeError, TypeError, ValueError):  # no headers: for the server to refuse
+            return None
         if found.get(b"content-encoding", b"identity").strip().lower() != b"identity":
             return None
         kind = found.get(b"content-type", b"")[:256].partition(b";")[0].strip().lower().decode("latin-1")
@@ -70,12 +73,18 @@ class BodyCopies:
     async def send(self, message: Any) -> None:
         """Hand on what the application sends."""
         if self._options.response:
-            kind = message["type"]
-            if kind == "http.response.start":
-                self._response.kind = self._options.media_type(message["headers"])
-            elif kind == "http.response.body" and self._response.kind is not None:
-                self._response.add(message.get("body"))
+            try:
+                self._see(message)
+            except (AttributeError, KeyError, TypeError):  # no message: for the server to refuse
+                self._response.kind = None
         await self._send(message)
+
+    def _see(self, message: Any) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._response.kind = self._options.media_type(message["headers"])
+        elif kind == "http.response.body" and self._response.kind is not None:
+            self._response.add(message.get("body"))
 
     def add_to(self, fields: dict[str, Any]) -> None:
         """Add what was copied to the fields of a record."""

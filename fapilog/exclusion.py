@@ -44,7 +44,7 @@ def exclusion(entries: Iterable[str] = DEFAULT_EXCLUDE) -> Callable[[Mapping[str
 
     # A closure, and not an object with `__call__`: it is asked of every request.
     def excluded(scope: Mapping[str, Any]) -> bool:
-        try:
+        try:  # what is missing or of another type is rare, and asking would cost every request
             path = scope["path"]
             if scope["root_path"]:
                 path = path.removeprefix(scope["root_path"])
@@ -56,7 +56,7 @@ def exclusion(entries: Iterable[str] = DEFAULT_EXCLUDE) -> Callable[[Mapping[str
                 return True
         if simple:
             return False
-        method = scope.get("method")
+        method = str(scope.get("method"))
         if method in methods or (glob is not None and glob.match(path) is not None):
             return True
         if method not in of_method:

@@ -113,13 +113,23 @@ class Masks:
         parts = []
         at = 0
         for match in _MEMBER.finditer(said):
-            if not self._known(match[1]):
+            if not self._known(_unescaped(match[1])):
                 continue
             parts += [said[at : match.start(2)], f'"{self.replacement}"']
             at = match.end(2)
             if match[2] in ("{", "["):
                 return "".join(parts)
         return "".join([*parts, said[at:]])
+
+
+def _unescaped(name: str) -> str:
+    """Return the name of a member of JSON as it is meant."""
+    if "\\" not in name:
+        return name
+    try:
+        return str(orjson.loads(f'"{name}"'))
+    except orjson.JSONDecodeError:
+        return name
 
 
 class HeaderChoice:
