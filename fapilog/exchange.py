@@ -5,6 +5,7 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -19,7 +20,12 @@ Answer: TypeAlias = list[Header] | Callable[[int | None], list[Header]]
 CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's status for a client that left before there was an answer."""
 
-_ANSWERED: Final = frozenset(name.encode() for name in ADDED_HEADERS)
+# ASGI wants the names in lower case. What applications write all the same is this; asking each name costs more.
+_ANSWERED: Final = frozenset(
+    spelling.encode() for name in ADDED_HEADERS for spelling in (name, name.title(), name.upper())
+) | {b"X-Request-ID", b"TraceResponse", b"X-Response-Time-ms"}
+
+_NAME: Final = itemgetter(0)
 
 # By name, for neither Starlette nor trio is imported here: what is raised when the client has left, or time is up.
 _CLIENT_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
@@ -83,7 +89,7 @@ class HttpExchange:
                 if added or type(message.get("headers")) is not list:
                     message = _answering(message, added)
                 self.response_headers = message["headers"]
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             kind = None
         try:
             await self._send(message)
@@ -224,7 +230,7 @@ class WebSocketExchange:
                 answer = self._answer
                 message = _answering(message, answer if type(answer) is list else answer(status))  # type: ignore[operator]
                 self.response_headers = message["headers"]
-            except (AttributeError, KeyError, TypeError, ValueError):
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError):
                 starts = False
         try:
             await self._send(message)
@@ -307,11 +313,9 @@ def _is_cancellation(error: BaseException) -> bool:
 def _answering(message: Message, answer: list[Header]) -> Message:
     """Return *message* with the headers of *answer*, but for those that the application has set itself."""
     headers = [*(message.get("headers") or ())]
-    for name, _ in headers:
-        if name.lower() in _ANSWERED:
-            names = {name.lower() for name, _ in headers}
-            answer = [header for header in answer if header[0] not in names]
-            break
+    if not _ANSWERED.isdisjoint(map(_NAME, headers)):
+        names = {name.lower() for name, _ in headers}
+        answer = [header for header in answer if header[0] not in names]
     headers += answer
     message = dict(message)
     message["headers"] = headers

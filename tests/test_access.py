@@ -397,6 +397,89 @@ class TestFlush:
             free.set()
 
 
+class TestAfterTheLifespan:
+    def test_a_record_of_a_request_waits_for_nothing(self, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+        waits: list[str] = []
+        with configure_logging(app, sinks=[CollectingSink()]) as handle:
+            with TestClient(app):
+                pass
+            with monkeypatch.context() as patched:
+                patched.setattr(handle._runtime.worker, "flush", lambda *_, **__: waits.append("waited"))
+                ask(app)
+                assert waits == []
+                log.info("the server says goodbye")
+                assert waits == ["waited"]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("options", [{}, {"access_headers": "*", "trusted_proxies": "*", "access_bodies": "both"}])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            ("x-request-id", b"x" * 5_000),
+            ("x-request-id", b"\x1b[31mred\r\nset-cookie: a=b"),
+            ("user-agent", b"evil\r\nx: y\x00\xff"),
+            ("x-forwarded-for", b", ".join([b"1.2.3.4"] * 1_000)),
+            ("traceparent", b"0" * 1_000_000),
+            ("content-type", b"\xff\xfe; charset=\r\n"),
+            ("content-length", b"-5"),
+        ],
+    )
+    def test_a_header_is_never_reflected_and_always_one_valid_record(
+        self, header: tuple[str, bytes], options: dict[str, Any]
+    ) -> None:
+        name, value = header
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"x", "more_body": False}
+
+        wrapped = LoggingMiddleware(Response("ok"))
+        path = b"/\xff\xfe".decode("utf-8", "surrogateescape")
+        scope = {"type": "http", "path": path, "query_string": b"a=\xff\r\n", "headers": [(name.encode(), value)]}
+        with capture(wrapped, **options) as logged:
+            asyncio.run(wrapped(scope, receive, send))
+        access = one(logged)
+        assert access["event"] == "request completed"
+        assert all(value not in each and b"\r" not in each for _, each in sent[0]["headers"])
+
+    @pytest.mark.parametrize("options", [{}, {"flush": "request"}, {"access_bodies": "both"}])
+    @pytest.mark.parametrize("left_at", range(4))
+    def test_a_client_may_leave_at_every_moment(self, left_at: int, options: dict[str, Any]) -> None:
+        steps: list[str] = []
+
+        def step() -> None:
+            if len(steps) == left_at:
+                raise BrokenPipeError("gone")
+            steps.append("step")
+
+        async def send(message: Any) -> None:
+            step()
+
+        async def receive() -> Any:
+            if len(steps) >= left_at:
+                return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+            await send({"type": "http.response.body", "body": b"2"})
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped, **options) as logged:
+            try:
+                asyncio.run(wrapped({"type": "http", "path": "/", "headers": []}, receive, send))
+            except BrokenPipeError:
+                assert left_at < 3
+        told_before = options.get("flush") == "request" and left_at == 2
+        assert one(logged)["event"] == ("request completed" if left_at == 3 or told_before else "request disconnected")
+
+
 class TestWebSocket:
     def test_messages_and_bytes_are_counted_each_way(self, app: FastAPI) -> None:
         @app.websocket("/chat")
