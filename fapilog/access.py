@@ -1,12 +1,15 @@
-"""The access record: what is seen of one request or websocket while its messages pass.
+"""The access record: what is told of one request or websocket, decided once."""
 
-https://asgi.readthedocs.io/en/latest/specs/www.html
-"""
-
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from fapilog.bodies import BodyOptions
+from fapilog.diagnostics import report
+from fapilog.encoding import text
+from fapilog.exclusion import exclusion
+from fapilog.masks import MAX_HEADER, HeaderChoice, Masks
 from fapilog.routes import route_template
 from fapilog.types import ERROR, INFO, WARNING
 
@@ -18,235 +21,135 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
 Clock: TypeAlias = Callable[[], float]
 
-CLIENT_CLOSED_REQUEST: Final = 499
-"""nginx's status for a client that left before there was an answer."""
+ADDED_HEADERS: Final = ("x-request-id", "traceresponse", "x-response-time-ms", "server-timing")
+"""What can be added to a response."""
 
-_ANSWERED: Final = frozenset({b"x-request-id", b"traceresponse"})
-
-# By name, for Starlette is not imported here: what its request and websocket raise when the client has left.
-_CLIENT_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
+_WORDS_FOR_A_USER: Final = ("identity", "id", "display_name")
+_MAX_USER: Final = 256
 
 
-class HttpExchange:
-    """One HTTP request and its response, counted as they pass."""
+def levels_of(changes: Mapping[str, int]) -> dict[int, int]:
+    """Return the level of each status: 5xx is an error, 4xx a warning, all else info, but for *changes*.
 
-    # Defaults of the class, not slots filled one by one: most of these are never set.
-    _headers: Iterable[Header] = ()
-    _broken = 0
-    """The `id` of the error that the connection broke with; the error itself would make a cycle."""
-
-    ended: float | None = None
-    """When the last byte of the body was sent."""
-
-    left = False
-    """Whether the client did not wait for it."""
-
-    status: int | None = None
-    request_bytes: int | None = None
-    response_bytes = 0
-
-    def __init__(
-        self, receive: Receive, send: Send, headers: Mapping[bytes, bytes], answer: list[Header], clock: Clock
-    ) -> None:
-        self._receive = receive
-        self._send = send
-        self._answer = answer
-        self._clock = clock
-        self.headers = headers
-        self.started = clock()
-
-    async def receive(self) -> Message:
-        """Hand on what the client sends."""
-        message = await self._receive()
-        kind = message["type"]
-        if kind == "http.request":
-            self.request_bytes = (self.request_bytes or 0) + len(message.get("body") or b"")
-        elif kind == "http.disconnect" and self.ended is None:
-            self.left = True
-        return message
-
-    async def send(self, message: Message) -> None:
-        """Hand on what the application sends."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            message = _answering(message, self._answer)
-            self.status = int(message["status"])  # it may be an `http.HTTPStatus`
-            self._headers = message["headers"]
-        try:
-            await self._send(message)
-        except OSError as error:
-            self.left = True
-            self._broken = id(error)
-            raise
-        if kind == "http.response.body":
-            self.response_bytes += len(message.get("body") or b"")
-            if not message.get("more_body", False):
-                self.ended = self._clock()
-        elif kind == "http.response.pathsend":  # the server sends the file
-            self.response_bytes = _content_length(dict(self._headers))
-            self.ended = self._clock()
-
-    def outcome(self, scope: Scope, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
-        """Return level, event and fields of the access record.
-
-        A client that left is no failure of the service: the level follows the status then, `CLIENT_CLOSED_REQUEST` if
-        there was none. A request that was cancelled, by the server or by a timeout, says so in place of a stack.
-        """
-        ended = self.ended
-        headers = self.headers
-        received = self.request_bytes
-        if received is None:  # nobody has read the body
-            received = _content_length(headers) if b"content-length" in headers else 0
-        fields: dict[str, Any] = {
-            "method": scope.get("method"),
-            "path": scope.get("path"),
-            "status_code": self.status,
-            "duration_ms": round(((self._clock() if ended is None else ended) - self.started) * 1000, 3),
-            "request_bytes": received,
-            "response_bytes": self.response_bytes,
-        }
-        _describe(scope, headers, fields)
-        if self.left:
-            fields["disconnected"] = True
-        if error is None and ended is not None:
-            event = "request completed"
-        elif self.left and (
-            error is None
-            or isinstance(error, asyncio.CancelledError)
-            or id(error) == self._broken
-            or type(error).__name__ in _CLIENT_LEFT
-        ):
-            event = "request disconnected"
-            if self.status is None:
-                fields["status_code"] = CLIENT_CLOSED_REQUEST
+    A key of those is a status such as ``404`` or a class such as ``4xx``; a status wins over its class.
+    """
+    levels = {status: ERROR if status >= 500 else WARNING if status >= 400 else INFO for status in range(100, 600)}
+    for said in sorted(changes, key=str.isdigit):
+        if said.isdigit():
+            levels[int(said)] = changes[said]
         else:
-            if self.status is None:
-                fields["status_code"] = 500  # which is what the server sends in this case
-            return _blame(error, fields), "request failed", fields
-        status = fields["status_code"]
-        return (INFO if status < 400 else WARNING if status < 500 else ERROR), event, fields
+            levels |= {int(said[0]) * 100 + status: changes[said] for status in range(100)}
+    return levels
 
 
-class WebSocketExchange:
-    """One websocket, from the handshake to the close."""
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What is told of a request, decided once."""
 
-    __slots__ = (
-        "_answer",
-        "_broken",
-        "_clock",
-        "_receive",
-        "_send",
-        "close_code",
-        "ended",
-        "headers",
-        "started",
-        "status",
-    )
+    masks: Masks
+    log: bool = True
+    """Whether there is an access record at all."""
 
-    def __init__(
-        self, receive: Receive, send: Send, headers: Mapping[bytes, bytes], answer: list[Header], clock: Clock
-    ) -> None:
-        self._receive = receive
-        self._send = send
-        self._answer = answer
-        self._clock = clock
-        self.headers = headers
-        self.started = clock()
-        self._broken = 0
-        self.ended: float | None = None
-        self.status: int | None = None  # of the handshake
-        self.close_code: int | None = None
+    levels: Mapping[int, int] = field(default_factory=lambda: levels_of({}))
+    """The level by the status; of a status it does not have: error."""
 
-    async def receive(self) -> Message:
-        """Hand on what the client sends."""
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect" and self.ended is None:
-            self.close_code = message.get("code", 1005)
-            self.ended = self._clock()
-        return message
+    excluded: Callable[[Scope], bool] = field(default_factory=exclusion)
+    """Which requests leave no record while their status is 2xx."""
 
-    async def send(self, message: Message) -> None:
-        """Hand on what the application sends."""
-        kind = message["type"]
-        if kind in ("websocket.accept", "websocket.http.response.start"):
-            self.status = 101 if kind == "websocket.accept" else message.get("status")
-            message = _answering(message, self._answer)
-        try:
-            await self._send(message)
-        except OSError as error:
-            self._broken = id(error)
-            raise
-        if kind == "websocket.close" and self.ended is None:
-            if self.status is None:
-                self.status = 403  # which is how a server refuses
-            else:
-                self.close_code = message.get("code", 1000)
-            self.ended = self._clock()
+    only_errors: bool = False
+    """Whether a record below warning is left out."""
 
-    def outcome(self, scope: Scope, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
-        """Return level, event and fields of the access record.
+    slow_ms: float | None = None
+    """From which duration on a request is slow."""
 
-        `status_code` is that of the handshake: 101 when the websocket was accepted, else what refused it.
-        """
-        ended = self.ended
-        status = self.status
-        fields: dict[str, Any] = {
-            "path": scope.get("path"),
-            "status_code": status,
-            "duration_ms": round(((self._clock() if ended is None else ended) - self.started) * 1000, 3),
-        }
-        if self.close_code is not None:
-            fields["close_code"] = self.close_code
-        _describe(scope, self.headers, fields)
-        if error is None or id(error) == self._broken or type(error).__name__ in _CLIENT_LEFT:
-            return (INFO if status is not None and status < 400 else WARNING), "websocket closed", fields
-        if status is None:
-            fields["status_code"] = 500
-        return _blame(error, fields), "websocket failed", fields
+    client_ip: Callable[[Scope], str | None] | None = None
+    """Who the client is; None: the other end of the connection."""
+
+    user: Callable[[Scope], Any] | None = None
+    request_headers: HeaderChoice | None = None
+    response_headers: HeaderChoice | None = None
+    bodies: BodyOptions | None = None
+
+    added: frozenset[bytes] = frozenset({b"x-request-id", b"traceresponse"})
+    """The names of the headers that are added to responses."""
+
+    drain: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the end of each response."""
+
+    def __post_init__(self) -> None:
+        """Decide what would otherwise be asked of every request."""
+        more = self.user or self.request_headers or self.response_headers
+        object.__setattr__(self, "tells_more", bool(more))
+        ids_alone = self.added == {b"x-request-id", b"traceresponse"}
+        object.__setattr__(self, "simple", ids_alone and self.bodies is None and self.drain is None)
+        object.__setattr__(self, "flat", not more and self.bodies is None)
+        object.__setattr__(self, "times", not self.added.isdisjoint({b"x-response-time-ms", b"server-timing"}))
+
+    tells_more: bool = field(init=False)
+    """Whether a record has anything that it has not by default."""
+
+    simple: bool = field(init=False)
+    """Whether messages need nothing but to be counted, and to be answered with the ids."""
+
+    flat: bool = field(init=False)
+    """Whether every field of a record is a string or a number, unless there is an error."""
+
+    times: bool = field(init=False)
+    """Whether one of them tells the time."""
 
 
-def _describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> None:
-    """Add what may be missing: the route taken, the peer as the server knows it, and what the client calls itself."""
+def describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any], access: Access) -> None:
+    """Add what may be missing: query, route taken, who the client is, and what it calls itself."""
+    query = scope.get("query_string")
+    if query:
+        fields["query"] = access.masks.query(query)
     route = route_template(scope)
     if route is not None:
         fields["route"] = route
-    client = scope.get("client")
-    if client and client[0]:
-        fields["client_ip"] = client[0]
+    if access.client_ip is None:
+        client = scope.get("client")
+        if client and client[0]:
+            fields["client_ip"] = client[0]
+    else:
+        address = access.client_ip(scope)
+        if address is not None:
+            fields["client_ip"] = address
     agent = headers.get(b"user-agent")
     if agent is not None:
-        fields["user_agent"] = agent.decode("latin-1")
+        fields["user_agent"] = agent[:MAX_HEADER].decode("latin-1")
+    if "user" in scope:
+        user_id = _user_id(scope["user"])
+        if user_id is not None:
+            fields["user_id"] = user_id
 
 
-def _blame(error: BaseException | None, fields: dict[str, Any]) -> int:
-    """Add why the application did not answer, and return the level. A cancellation has no stack worth reading."""
-    if isinstance(error, asyncio.CancelledError):
-        fields["cancelled"] = True
-        return WARNING
-    if error is not None:
-        fields["exc_info"] = error
-    return ERROR
+def tell_more(
+    scope: Scope, headers: Mapping[bytes, bytes], answered: Iterable[Header], fields: dict[str, Any], access: Access
+) -> None:
+    """Add what is told only if it was asked for."""
+    if access.user is not None:
+        try:
+            user_id = access.user(scope)
+        except Exception as error:  # noqa: BLE001 - a function of the user's must not cost the record
+            report(f"the function that names the user of a request raised {error!r}", key="access user")
+            user_id = None
+        if user_id is not None:
+            fields["user_id"] = text(user_id, _MAX_USER)
+    if access.request_headers is not None and headers:
+        fields["request_headers"] = access.request_headers(scope.get("headers") or ())
+    if access.response_headers is not None:
+        fields["response_headers"] = access.response_headers(answered)
 
 
-def _answering(message: Message, answer: list[Header]) -> Message:
-    """Return *message* with the headers of *answer*, but for those that the application has set itself."""
-    headers = message.get("headers") or ()
-    for name, _ in headers:
-        if name.lower() in _ANSWERED:
-            names = {name.lower() for name, _ in headers}
-            answer = [header for header in answer if header[0] not in names]
-            break
-    return {**message, "headers": [*headers, *answer]}
-
-
-def _content_length(headers: Mapping[bytes, bytes]) -> int:
-    """Return the length that *headers* announce, or 0."""
-    length = headers.get(b"content-length", b"")
-    return int(length) if len(length) < 20 and length.isdigit() else 0
-
-
-EXCHANGES: Final[Mapping[str, type[HttpExchange] | type[WebSocketExchange]]] = {
-    "http": HttpExchange,
-    "websocket": WebSocketExchange,
-}
-"""What to look at, by the type of the scope."""
+def _user_id(user: Any) -> str | None:
+    """Return the name of the user that an authenticating middleware has left in the scope."""
+    with suppress(Exception):  # a class of the user's: whatever its properties raise
+        if type(user) is str or type(user) is int:
+            return text(user, _MAX_USER)
+        if getattr(user, "is_authenticated", False):
+            for name in _WORDS_FOR_A_USER:
+                with suppress(Exception):
+                    value = getattr(user, name)
+                    if value is not None and value != "":
+                        return text(value, _MAX_USER)
+    return None

@@ -215,6 +215,35 @@ class Recorder:
         finally:
             queue.unwatch(front, lost)
 
+    def emit_flat(self, logger: "LoggerName", level: int, event: bytes, fields: dict[str, Any], ids: bytes) -> bool:
+        """Make one record of fields whose values are strings and numbers, and of an event and ids encoded already.
+
+        Returns:
+            False if nothing was done, because the record has to go the way of all others, through `emit`.
+        """
+        queue = self.queue
+        if (
+            queue.pressed
+            or not same_process[0]
+            or self._processors
+            or _STRUCTLOG_VARIABLES
+            or not self._safe.issuperset(fields)
+        ):
+            return False
+        now = time.time_ns()
+        began, second = self._second
+        if not 0 <= now - began < 1_000_000_000:
+            began, second = self._start_second(now)
+        try:
+            encoded = orjson.dumps(fields, None, OPTIONS)[1:-1]
+        except TypeError:  # a lone surrogate, or a value of another kind
+            return False
+        if len(encoded) >= SUSPECT_BYTES:
+            return False
+        at = (now - began) // 1_000
+        queue.put(level, now, _LINE % (second, at, LEVEL_FIELDS[level], event, logger.field, encoded, ids, self._tail))
+        return True
+
     def adopt(self, early: "Recorder") -> None:
         """Take over what was logged before there was a configuration: what is below the level is filtered now."""
         items, _ = early.queue.take()

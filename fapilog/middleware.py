@@ -10,29 +10,24 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from fapilog.access import (
-    EXCHANGES,
-    ASGIApp,
-    Clock,
-    Header,
-    HttpExchange,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    WebSocketExchange,
-)
+from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Scope, Send
 from fapilog.context import NOTHING, RequestContext, current_fields, current_request, remember_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
+from fapilog.exchange import EVENTS, EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
 from fapilog.logger import LoggerName, slot
+from fapilog.masks import Masks
+from fapilog.processors.redact import Redact
 from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids, parse_tracestate
+from fapilog.types import WARNING
 
 ACCESS_LOGGER: Final = LoggerName("fapilog.access")
 MAX_REQUEST_ID_LENGTH: Final = 128
 _REQUEST_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 _SCOPE_KEY: Final = "fapilog.request"
 _MARK: Final = "_fapilog_installed"
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
+_MASKS: Final = Masks(Redact().matches)
 
 
 class LoggingMiddleware:
@@ -40,7 +35,8 @@ class LoggingMiddleware:
 
     The ids are those of the active OpenTelemetry span, else of a valid inbound ``traceparent``, else new. The request
     id is a valid inbound ``X-Request-ID``, else the trace id. Both go back as ``x-request-id`` and ``traceresponse``,
-    each unless the application has set that header itself.
+    each unless the application has set that header itself. A request that is excluded from the access log has ids only
+    if something asks for them: a record, `get_trace_id`, or a response that is not 2xx.
 
     Around an app that is wrapped already, in the same request, this does nothing.
     """
@@ -50,6 +46,7 @@ class LoggingMiddleware:
         app: ASGIApp,
         *,
         access_log: bool = True,
+        access: Access | None = None,
         on_startup: Callable[[], None] | None = None,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
         clock: Clock = time.perf_counter,
@@ -59,6 +56,7 @@ class LoggingMiddleware:
         Args:
             app: The ASGI application.
             access_log: Whether to write the access record. Ids and headers do not depend on it.
+            access: What is told of a request, in place of the defaults and *access_log*. `configure_logging` sets it.
             on_startup: Called when the server opens the lifespan and once more when the app has started, since the
                 app's own startup may change the logging set up before it. It should do no harm when called twice.
             on_shutdown: Awaited when the app's own shutdown has run, before the server hears of it. What it raises
@@ -66,7 +64,7 @@ class LoggingMiddleware:
             clock: Returns seconds, never backwards.
         """
         self.app = app
-        self.access_log = access_log
+        self.access = access or Access(masks=_MASKS, log=access_log)
         self.on_startup = on_startup
         self.on_shutdown = on_shutdown
         self.clock = clock
@@ -80,9 +78,20 @@ class LoggingMiddleware:
         if kind not in EXCHANGES or _SCOPE_KEY in scope:
             await self.app(scope, receive, send)
             return
-        headers = _read_headers(scope)
-        request, answer, refused_id = _identify(headers)
-        exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
+        access = self.access
+        refused_id = None
+        if access.excluded(scope):
+            request: RequestContext = _Unasked(scope, access, self.clock)
+            headers: Mapping[bytes, bytes] = _NO_HEADERS
+            answer: Answer = request.answer  # type: ignore[attr-defined]
+        else:
+            headers = _read_headers(scope)
+            request, answer, refused_id = _identify(headers)
+        simple = access.simple
+        if simple:
+            exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
+        else:
+            exchange = _exchange(scope, receive, send, headers, answer, access, self.clock)
         scope[_SCOPE_KEY] = request
         # A server may start a request in the context of another one: from its last `send`, or from a callback that was
         # registered in it. What that one bound is none of ours.
@@ -91,15 +100,20 @@ class LoggingMiddleware:
             current_fields.set(NOTHING)
         token = current_request.set(request)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            if simple or access.drain is None:
+                await self.app(scope, exchange.receive, exchange.send)
+            else:
+                await _drained(self.app, scope, request, exchange, access)
         except BaseException as error:
             remember_request(error, request)
-            if self.access_log:
-                _log(scope, request, exchange, refused_id, error)
+            _log(scope, request, exchange, refused_id, error, access)
+            if access.drain is not None and isinstance(error, Exception):
+                await access.drain()
             raise
         else:
-            if self.access_log:
-                _log(scope, request, exchange, refused_id, None)
+            _log(scope, request, exchange, refused_id, None, access)
+            if not simple and access.drain is not None:
+                await access.drain()
         finally:
             scope.pop(_SCOPE_KEY, None)
             try:
@@ -136,29 +150,133 @@ class LoggingMiddleware:
                 report(f"cannot end logging with the application: {error!r}")
 
 
+def _exchange(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    headers: Mapping[bytes, bytes],
+    answer: Answer,
+    access: Access,
+    clock: Clock,
+) -> HttpExchange | WebSocketExchange:
+    """Return what watches one request, where the settings ask for more than the usual."""
+    if isinstance(answer, list):
+        answer = _chosen(answer, access, clock, clock())
+    if access.bodies is not None and scope["type"] == "http":
+        return copied(receive, send, headers, answer, clock, scope, access.bodies)
+    return EXCHANGES[scope["type"]](receive, send, headers, answer, clock)
+
+
+async def _drained(
+    app: ASGIApp,
+    scope: Scope,
+    request: RequestContext,
+    exchange: HttpExchange | WebSocketExchange,
+    access: Access,
+) -> None:
+    """Serve a request, and write its record and deliver everything before the last of its response is sent."""
+
+    async def send(message: Message) -> None:
+        if type(exchange) is HttpExchange and not exchange.told and exchange.ends(message):
+            exchange.end_with(message)
+            _log(scope, request, exchange, None, None, access)
+            exchange.told = True
+            await access.drain()  # type: ignore[misc]
+        await exchange.send(message)
+
+    await app(scope, exchange.receive, send)
+
+
 def _log(
     scope: Scope,
     request: RequestContext,
     exchange: HttpExchange | WebSocketExchange,
     refused_id: str | None,
     error: BaseException | None,
+    access: Access,
 ) -> None:
-    """Write the access record. An error of ours stays here."""
+    """Write the access record, if there is to be one. An error of ours stays here."""
     try:
-        level, event, fields = exchange.outcome(scope, error)
+        if not access.log:
+            return
+        if type(request) is _Unasked:
+            if error is None and _went_well(exchange.status):
+                return
+            _, _, refused_id, exchange.headers = request.settle()
+        level, event, fields = exchange.outcome(scope, error, access)
         recorder = slot.recorder
-        if recorder.level > level:
+        if recorder.level > level or (access.only_errors and level < WARNING):
+            return
+        if exchange.told and event != "request failed":  # before the end of the response
             return
         if refused_id:
             fields["inbound_request_id"] = refused_id
         bound = current_fields.get()
         if bound or request.bound:
             _keep_bound_fields({**request.bound, **bound}, fields)
+        elif access.flat and recorder.emit_flat(ACCESS_LOGGER, level, EVENTS[event], fields, request.encoded):
+            return
         recorder.emit(ACCESS_LOGGER, level, event, (), NOTHING, fields)
     except Exception as bug:
         if surface_bugs():
             raise
         report(f"cannot write the access record: {bug!r}", key="access record")
+
+
+class _Unasked(RequestContext):
+    """A request that has no ids until something asks for them, which at a health check nothing does."""
+
+    __slots__ = ("_access", "_clock", "_scope", "_settled", "_started")
+
+    def __init__(self, scope: Scope, access: Access, clock: Clock) -> None:
+        self._scope = scope
+        self._access = access
+        self._clock = clock
+        self._started = clock() if access.times else 0.0
+        self._settled: list[tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]]] = []
+        self.bound = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Settle what every request has, the first time one of it is missed."""
+        if name not in RequestContext.__slots__:
+            raise AttributeError(name)
+        request, *_ = self.settle()
+        for each in RequestContext.__slots__:
+            if each != "bound":
+                setattr(self, each, getattr(request, each))
+        return getattr(request, name)
+
+    def settle(self) -> tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]]:
+        """Return ids, headers to answer with, a request id that was refused, and the headers of the request."""
+        if not self._settled:
+            headers = _read_headers(self._scope)
+            self._settled.append((*_identify(headers), headers))  # of two threads that come here, the first counts
+        return self._settled[0]
+
+    def answer(self, status: int | None) -> list[Header]:
+        """Return the headers to add to the response."""
+        if not self._settled and _went_well(status):
+            return []
+        answer = _chosen(self.settle()[1], self._access, self._clock, self._started)
+        return answer if isinstance(answer, list) else answer(status)
+
+
+def _went_well(status: int | None) -> bool:
+    return status is not None and (200 <= status < 300 or status == 101)
+
+
+def _chosen(answer: list[Header], access: Access, clock: Clock, started: float) -> Answer:
+    """Return the headers of *answer* that are to be added, and those that tell the time."""
+    kept = [header for header in answer if header[0] in access.added]
+    if not access.times:
+        return kept
+
+    def timed(_status: int | None) -> list[Header]:
+        elapsed = b"%.3f" % ((clock() - started) * 1000)
+        told = [(b"x-response-time-ms", elapsed), (b"server-timing", b"app;dur=" + elapsed)]
+        return kept + [header for header in told if header[0] in access.added]
+
+    return timed
 
 
 def _read_headers(scope: Scope) -> dict[bytes, bytes]:
@@ -226,7 +344,12 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
 
 
 def _keep_bound_fields(bound: Mapping[str, Any], fields: dict[str, Any]) -> None:
-    """Give what the user has bound under the name of an access field another name, on this record alone."""
+    """Give what the user has bound under the name of an access field another name, on this record alone.
+
+    Whose request it is, the user knows best.
+    """
+    if "user_id" in bound:
+        fields.pop("user_id", None)
     for name, value in bound.items():
         if name in fields:
             kept = name + "_"

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -26,12 +26,18 @@ import structlog
 from pydantic import ValidationError
 
 from fapilog import forks, lifecycle
+from fapilog.access import Access, levels_of
 from fapilog.alerts import Alert, watch_over
+from fapilog.bodies import BodyOptions
 from fapilog.capture import Capture
+from fapilog.context import current_request
 from fapilog.diagnostics import DropReason, report
 from fapilog.errors import ConfigurationError, SinkStartError
+from fapilog.exclusion import exclusion
 from fapilog.files.deadletters import DeadLetters
+from fapilog.forwarded import TrustedProxies
 from fapilog.logger import BoundLogger, Recorder, record, slot, structlog_factory
+from fapilog.masks import HeaderChoice, Masks
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
 from fapilog.pipeline.ledger import FlushResult, Stats
@@ -55,6 +61,7 @@ def configure_logging(
     sinks: Sequence[Any] | str | None = None,
     processors: Iterable[Any] | None = None,
     on_alert: Callable[[Alert], Any] | None = None,
+    user: Callable[[Any], Any] | None = None,
     **overrides: Any,
 ) -> "Handle":
     """Start logging, for an application or for any other program.
@@ -69,6 +76,8 @@ def configure_logging(
         processors: Processors of your own, or names of them; they run before values are made plain and redacted.
         on_alert: Called with an `Alert`, on a thread of its own, when the queue fills up, records are lost or a sink
             is away, and when that is over.
+        user: Called with the scope of each request when it is over; returns whose it was, for ``user_id`` on its
+            access record, or None for what the scope has as ``user`` from an authenticating middleware.
         **overrides: Any setting, in lower case, and options of a sink as a dict under its name.
 
     Returns:
@@ -88,6 +97,7 @@ def configure_logging(
         [build_processor(each) for each in processors or ()],
         named=named,
         on_alert=on_alert,
+        user=user,
     )
     if isinstance(app, LoggingMiddleware):
         _state.follow(app)
@@ -137,6 +147,7 @@ class Runtime(forks.OfOneProcess):
         *,
         named: bool,
         on_alert: Callable[[Alert], Any] | None = None,
+        user: Callable[[Any], Any] | None = None,
     ) -> None:
         """Build every part; sinks that were *named* by the user must be able to start."""
         self.settings = settings
@@ -144,6 +155,9 @@ class Runtime(forks.OfOneProcess):
         self._processors = tuple(processors)
         self._on_alert = on_alert
         self._redact = Redact(settings.redact_fields, settings.redact_replacement)
+        self.access = _access(
+            settings, self._redact, user=user, drain=self._drain if settings.flush == "request" else None
+        )
         self._closed = False
         self._told = False
         self.alerts = watch_over(settings, on_alert, self.stats)
@@ -207,6 +221,13 @@ class Runtime(forks.OfOneProcess):
     def _on_start(self) -> None:
         self.alerts.start()
         _finalizer.register()
+
+    async def _drain(self) -> None:
+        """Deliver what was logged, before a response ends. What cannot be waited for goes its way in the background."""
+        try:
+            await self.worker.aflush(self.settings.flush_timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - a response must not fail because of its logs
+            report(f"cannot deliver before the response ends: {error!r}", key="flush")
 
     def _announce(self, sink: str | None, counts: Mapping[DropReason, int], first_ns: int, last_ns: int) -> None:
         """Log one record that tells what was dropped; in a context of its own, for the worker's takes none."""
@@ -446,15 +467,15 @@ class _State:
         with self._lock:
             if self.runtime is not None:
                 self.write_through(self.runtime, on=False)
-                access_log = self.runtime.settings.access_log
+                access = self.runtime.access
                 self.capture.take(
                     self.runtime.settings,
                     level=self.runtime.recorder.level,
-                    silence_access=access_log and len(self.middlewares) > 0,
+                    silence_access=access.log and len(self.middlewares) > 0,
                     console=self.runtime.writes_to_console,
                 )
                 for middleware in self.middlewares:
-                    middleware.access_log = access_log
+                    middleware.access = access
 
     async def stopped(self) -> None:
         """End with an application's lifespan: everything is delivered and durable; logging goes on."""
@@ -474,7 +495,7 @@ class _State:
         """Have a middleware follow the settings, and the runtime the lifespan that it sees."""
         middleware.on_startup, middleware.on_shutdown = self.started, self.stopped
         if self.runtime is not None:
-            middleware.access_log = self.runtime.settings.access_log
+            middleware.access = self.runtime.access
         self.middlewares.add(middleware)
         return middleware
 
@@ -574,9 +595,10 @@ class _WriteThrough(_Detour):
         self._worker = worker
 
     def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
-        """Queue a record and see it delivered."""
+        """Queue a record and see it delivered, but for one of a request: whoever serves requests goes on running."""
         accepted = self._queue.put(level, timestamp_ns, front)
-        self._worker.flush(_WRITE_THROUGH_SECONDS, durable=False)
+        if current_request.get() is None:
+            self._worker.flush(_WRITE_THROUGH_SECONDS, durable=False)
         return bool(accepted)
 
 
@@ -603,6 +625,41 @@ def _spooling(name: str, sink: Sink, options: DeliveryOptions, settings: Logging
 
     dead_letters = DeadLetters(directory / "dead" / f"{quote(name, safe='')}.jsonl")
     return {"make_spool": make, "dead_letters": dead_letters}
+
+
+def _access(
+    settings: LoggingSettings,
+    redact: Redact,
+    *,
+    user: Callable[[Any], Any] | None,
+    drain: Callable[[], Awaitable[None]] | None,
+) -> Access:
+    """Decide what is told of a request from the settings."""
+    masks = Masks(redact.matches, settings.redact_replacement)
+    bodies = None
+    if settings.access_bodies != "none":
+        bodies = BodyOptions(
+            settings.access_bodies, masks, max_bytes=settings.access_body_max_bytes, types=settings.access_body_types
+        )
+    return Access(
+        masks=masks,
+        log=settings.access_log,
+        levels=levels_of({status: LEVELS[level] for status, level in settings.access_levels.items()}),
+        excluded=exclusion(settings.access_exclude),
+        only_errors=settings.access_only_errors,
+        slow_ms=settings.access_slow_ms,
+        client_ip=TrustedProxies(settings.trusted_proxies, settings.proxy_headers)
+        if settings.trusted_proxies
+        else None,
+        user=user,
+        request_headers=HeaderChoice(settings.access_headers, masks) if settings.access_headers else None,
+        response_headers=HeaderChoice(settings.access_response_headers, masks)
+        if settings.access_response_headers
+        else None,
+        bodies=bodies,
+        added=frozenset(name.encode() for name in settings.add_headers),
+        drain=drain,
+    )
 
 
 def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:

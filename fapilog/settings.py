@@ -3,12 +3,14 @@
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -20,7 +22,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fapilog.bodies import DEFAULT_MAX_BYTES, DEFAULT_TYPES
 from fapilog.diagnostics import report
+from fapilog.exclusion import DEFAULT_EXCLUDE, exclusion
+from fapilog.forwarded import DEFAULT_HEADERS, TrustedProxies
 from fapilog.types import LEVEL_ALIASES, LEVELS, nearest_level
 
 PREFIX: Final = "FAPILOG_"
@@ -87,7 +92,40 @@ def _masked(value: Any) -> Any:
     return value
 
 
+def _status_levels(value: Any) -> Any:
+    """Read ``404=info, 5xx=critical``, or a JSON object."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"this looks like JSON but is not: {error}") from None
+    return dict(part.split("=", 1) if "=" in part else (part, "") for part in _names(value))
+
+
+def _status(value: Any) -> str:
+    said = str(value).strip().lower()
+    if not re.fullmatch(r"[1-5](\d\d|xx)", said):
+        raise ValueError(f"got {value!r}, which is neither a status such as 404 nor a class such as 4xx")
+    return said
+
+
+def _requests(value: list[str]) -> list[str]:
+    exclusion(value)
+    return value
+
+
+def _proxies(value: list[str]) -> list[str]:
+    TrustedProxies(value)
+    return value
+
+
 Level = Annotated[str, BeforeValidator(_level)]
+AddedHeader = Annotated[
+    Literal["x-request-id", "traceresponse", "x-response-time-ms", "server-timing"], BeforeValidator(_lower)
+]
+Names = Annotated[list[str], BeforeValidator(_names)]
 
 
 class LoggingSettings(BaseSettings):
@@ -193,6 +231,59 @@ class LoggingSettings(BaseSettings):
     ] = Field(default=["main", "threads", "asyncio"])
     """Where an exception that nobody catches becomes a record: in the main thread, in other threads, in event loops,
     and where Python cannot raise it (unraisable). What Python prints of it is printed as before."""
+
+    access_levels: Annotated[dict[Annotated[str, BeforeValidator(_status)], Level], BeforeValidator(_status_levels)] = (
+        Field(default={})
+    )
+    """The level of an access record by the status, such as ``404=info,5xx=critical``. Otherwise 5xx is an error, 4xx a
+    warning, all else info."""
+
+    access_exclude: Annotated[Names, AfterValidator(_requests)] = Field(default=[*DEFAULT_EXCLUDE])
+    """Requests without an access record while their status is 2xx: a path; all below one that ends in ``/``; a glob; a
+    method, alone or before a path, such as ``OPTIONS`` or ``GET /polled``."""
+
+    access_only_errors: bool = False
+    """Whether only those access records are kept that are at least a warning."""
+
+    access_slow_ms: PositiveFloat | None = None
+    """From how many milliseconds on a request is slow: a warning, with ``slow``."""
+
+    access_headers: Names = Field(default=[])
+    """Request headers that the access record has, as ``request_headers``; ``*`` in a name stands for anything.
+    Credentials and cookies are masked in any case."""
+
+    access_response_headers: Names = Field(default=[])
+    """Response headers that the access record has, as ``response_headers``."""
+
+    access_bodies: Annotated[Literal["none", "request", "response", "both"], BeforeValidator(_lower)] = "none"
+    """Which bodies the access record has, as ``request_body`` and ``response_body``. Secrets in them are masked by
+    name, as far as they are JSON or a form; uploads of files and streams of events are never kept."""
+
+    access_body_max_bytes: Annotated[int, Field(gt=0, le=64 * 1024)] = DEFAULT_MAX_BYTES
+    """How many bytes of a body are kept."""
+
+    access_body_types: Names = Field(default=[*DEFAULT_TYPES])
+    """Media types of the bodies that are kept; ``*`` stands for anything."""
+
+    trusted_proxies: Annotated[Names, AfterValidator(_proxies)] = Field(default=[])
+    """Addresses and networks, such as ``10.0.0.0/8``, of proxies that may say who the client is; ``unix`` for one at a
+    socket without an address, ``*`` for any."""
+
+    proxy_headers: Names = Field(default=[*DEFAULT_HEADERS])
+    """Where trusted proxies say it; the first of these that a request has is read. Name only what your proxies set."""
+
+    add_headers: Annotated[list[AddedHeader], BeforeValidator(_names)] = Field(
+        default=["x-request-id", "traceresponse"]
+    )
+    """Headers that every response gets: x-request-id, traceresponse, and x-response-time-ms and server-timing, which
+    tell the time up to the head of the response, where they stand."""
+
+    flush: Annotated[Literal["background", "request"], BeforeValidator(_lower)] = "background"
+    """When records are delivered: in the background, or before each response ends, for a platform that freezes the
+    process between requests."""
+
+    flush_timeout_seconds: PositiveFloat = 2.0
+    """How long a response may wait for that."""
 
     redact_fields: Annotated[list[str], BeforeValidator(_names)] = Field(default=[])
     """Names of further fields whose values are secret, beside the built-in ones, in any case and at any depth."""
