@@ -364,10 +364,7 @@ class TestFlush:
         with configure_logging(app, sinks=[sink], flush="request"):
             contextvars.Context().run(asyncio.run, app(scope, receive, send))
             assert [record["event"] for record in sink.records] == ["working", "request completed", "later"]
-        assert delivered == [
-            ("http.response.start", []),
-            ("http.response.body", ["working", "request completed"]),
-        ]
+        assert delivered[-1] == ("http.response.body", ["working", "request completed"])
         assert sink.records[1]["response_bytes"] == 6
 
     def test_a_failure_after_the_response_is_told_too(self, app: FastAPI) -> None:
