@@ -419,7 +419,7 @@ class TestBadInput:
             ("x-forwarded-for", b", ".join([b"1.2.3.4"] * 1_000)),
             ("traceparent", b"0" * 1_000_000),
             ("content-type", b"\xff\xfe; charset=\r\n"),
-            ("content-length", b"-5"),
+            ("content-length", b"-five"),
         ],
     )
     def test_a_header_is_never_reflected_and_always_one_valid_record(
