@@ -72,3 +72,11 @@ def test_a_process_that_is_not_a_test_has_only_a_function_that_returns_false() -
 def test_what_is_not_a_failpoint_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"failpoint|when"):
         parse(text)
+
+
+@pytest.mark.parametrize("name", ["MemoryError", "SystemExit"])
+def test_a_point_can_raise_what_is_no_error_of_the_system(name: str) -> None:
+    ended = run(f"here:raise={name}:1")
+    assert ended.returncode == 1
+    assert (name in ended.stderr) is (name == "MemoryError")
+    assert "here" in ended.stderr
