@@ -138,7 +138,7 @@ class Delivery(OfOneProcess):
         return self.go_on()
 
     def go_on(self) -> "asyncio.Task[None]":
-        """Start delivering, or start again after a fault that ended the task."""
+        """Start delivering, or start again after what ended the task."""
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
 
     @property
@@ -342,7 +342,13 @@ class Delivery(OfOneProcess):
     # The sender, and the keeper of what cannot be sent
 
     async def _run(self) -> None:
-        """Send, for ever. With a spool, the keeper runs beside it."""
+        """Send, for ever, beginning with what an earlier task has left. With a spool, the keeper runs beside it."""
+        if self._held or self._moving:
+            if self._spool is not None:
+                await self._on_disk(_nothing)  # it may still be writing them down
+            with self._queue.lock:
+                self._inbox.give_back(self._held + self._moving)
+                self._held, self._moving = [], []
         keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
         try:
             if self._spool is not None and not self._has_looked:

@@ -99,7 +99,7 @@ def test_each_uvicorn_worker_of_gunicorn_has_delivered_all(
         server.end()
         counts = everything_arrived(server, tmp_path, receiver)
     for master in server.all("master"):
-        assert counts[master["instance"]] == 1
+        assert counts[master["instance"]] >= 1
         assert master["instance"] not in {told["instance"] for told in server.all("logged")}
 
 
