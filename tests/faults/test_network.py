@@ -151,7 +151,9 @@ def test_f072_a_body_without_end_is_not_read(receiver: Receiver, tmp_path: Path,
     assert (copies(receiver), stats.dropped) == (0, {})
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 301])
+@pytest.mark.parametrize(
+    "status", [401, *(pytest.param(each, marks=pytest.mark.faults_long) for each in (403, 404, 301))]
+)
 def test_f077_what_somebody_has_to_mend_keeps_the_records_and_is_asked_seldom(
     receiver: Receiver, tmp_path: Path, status: int
 ) -> None:
@@ -167,7 +169,10 @@ def test_f077_what_somebody_has_to_mend_keeps_the_records_and_is_asked_seldom(
     assert copies(receiver) == 0
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
+@pytest.mark.parametrize(
+    "status",
+    [429, 500, *(pytest.param(each, marks=pytest.mark.faults_long) for each in (408, 425, 502, 503, 504, 520))],
+)
 def test_f078_what_may_succeed_later_is_tried_again(receiver: Receiver, tmp_path: Path, status: int) -> None:
     receiver.behave({"do": "status", "status": status, "times": 2})
     with service(receiver.url(), tmp_path) as handle:

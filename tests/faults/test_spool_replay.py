@@ -85,6 +85,7 @@ def test_f118_what_a_process_left_the_next_one_delivers_once_and_in_order(
     assert not [path for path in (tmp_path / "http").iterdir() if path.is_dir()]
 
 
+@pytest.mark.faults_long
 def test_f118_a_process_killed_while_it_replays_loses_nothing_and_repeats_one_batch_at_most(
     receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_f118_a_process_killed_while_it_replays_loses_nothing_and_repeats_one_ba
     assert twice <= 3 * 10_000
 
 
+@pytest.mark.faults_long
 def test_f118_answers_that_never_came_are_counted_and_repeats_are_no_more(receiver: Receiver, tmp_path: Path) -> None:
     receiver.behave({"do": "silent", "keep": True})
     first, _ = finish(start(receiver, tmp_path, 500))
