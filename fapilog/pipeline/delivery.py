@@ -139,7 +139,6 @@ class Delivery(OfOneProcess):
 
     def go_on(self) -> "asyncio.Task[None]":
         """Start delivering, or start again after what ended the task."""
-        self._take_back()
         return self._loop.create_task(self._run(), name=f"fapilog-{self.name}")
 
     def _take_back(self) -> None:
@@ -339,7 +338,11 @@ class Delivery(OfOneProcess):
     # The sender, and the keeper of what cannot be sent
 
     async def _run(self) -> None:
-        """Send, for ever. With a spool, the keeper runs beside it."""
+        """Send, for ever, beginning with what an earlier task has left. With a spool, the keeper runs beside it."""
+        if self._held or self._moving:
+            if self._spool is not None:
+                await self._on_disk(_nothing)  # it may still be writing them down
+            self._take_back()
         keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
         try:
             if self._spool is not None and not self._has_looked:

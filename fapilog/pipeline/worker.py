@@ -272,6 +272,9 @@ class Worker(OfOneProcess):
         report(f"the worker failed and goes on: {said(error)}", key="worker failed")
         self.restarts += 1
         self._failures.append(now)
+        for task in self._tasks:  # or asyncio logs that nobody asked what ended it
+            if task.done() and not task.cancelled():
+                task.exception()
         self._tasks = [
             delivery.go_on() if task.done() else task
             for task, delivery in zip(self._tasks, self.deliveries, strict=True)

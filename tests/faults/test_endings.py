@@ -92,13 +92,15 @@ def test_sys_exit_keeps_its_status_and_delivers_all(tmp_path: Path, receiver: Re
     ],
     ids=["main", "thread", "task"],
 )
-def test_an_unhandled_exception_keeps_the_status_and_every_record(
+def test_an_unhandled_exception_is_a_record_and_keeps_the_status_and_every_other_one(
     tmp_path: Path, receiver: Receiver, then: str, code: int
 ) -> None:
     program = run(burst(then), tmp_path, receiver.url(), code=code)
     assert b"Error" in program.errors
     assert b"fapilog:" not in program.errors
-    everything_arrived(program, tmp_path, receiver, 5_001)  # the exception itself is a record
+    everything_arrived(program, tmp_path, receiver, 5_001)
+    last = parse_all((tmp_path / "app.log").read_bytes())[-1]
+    assert last["exception"]["type"] in ("RuntimeError", "ZeroDivisionError")
 
 
 # F004
@@ -513,6 +515,47 @@ def test_when_threads_can_start_again_the_worker_does(tmp_path: Path, receiver: 
     assert handle.flush().ok
     """
     program = run(NO_THREADS + body, tmp_path, receiver.url())
+    everything_arrived(program, tmp_path, receiver, 100)
+
+
+def test_what_a_sink_does_not_take_in_time_where_no_thread_can_start_waits_for_the_next_record(tmp_path: Path) -> None:
+    body = """
+    class Slow:
+        def __init__(self): self.calls, self.seen = 0, []
+        async def write(self, batch):
+            self.calls += 1
+            if self.calls == 1: await asyncio.sleep(60)
+            self.seen += batch.lines
+        async def close(self): pass
+    slow = Slow()
+    handle = fapilog.configure_logging(sinks=[slow], slow={'spool': False})
+    log.info('one')
+    log.info('two')
+    tell('seen', count=len(slow.seen))
+    """
+    program = run(NO_THREADS + body, tmp_path)
+    assert [told["count"] for told in program.all("seen")] == [2]
+    check_books(program)
+
+
+def test_a_delivery_that_a_fault_ends_while_it_sends_starts_again_with_what_it_held(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    source = """
+        import sys
+        from fapilog.pipeline.sender import Sender
+        send, calls = Sender.send, []
+        async def fail_once(self, batch, failed=None):
+            calls.append(self.name)
+            if calls == ['http']: raise SystemExit
+            return await send(self, batch, failed)
+        Sender.send = fail_once
+        handle = configure(sys.argv[1], sys.argv[2], http={'spool': False, 'linger_seconds': 0.01})
+        log.info('one')
+        while not calls: pass
+        for number in range(99): log.info('counted', number=number)
+    """
+    program = run(source, tmp_path, receiver.url())
     everything_arrived(program, tmp_path, receiver, 100)
 
 
