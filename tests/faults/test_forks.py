@@ -216,23 +216,29 @@ def test_a_fork_while_another_thread_holds_a_lock_of_ours_wedges_neither(tmp_pat
 
 def test_each_generation_has_a_name_of_its_own_also_when_the_fork_happens_during_the_drain(tmp_path: Path) -> None:
     source = """
-        import atexit, os, sys
-        configure(sys.argv[1])
+        import os, sys, threading, time
+        class Slow:
+            def write(self, batch): begun.set(); time.sleep(0.5)
+            def close(self): pass
+        begun = threading.Event()
+        handle = fapilog.configure_logging(sinks=[Slow(), {'type': 'file', 'path': sys.argv[1] + '/app.log'}])
         log.info('first')
-        def later():
-            log.info('during the end')
+        closing = threading.Thread(target=fapilog.runtime._state.end)
+        closing.start()
+        begun.wait()
+        if not (pid := os.fork()):
+            log.info('child')
             if not (pid := os.fork()):
-                log.info('child')
-                if not (pid := os.fork()):
-                    log.info('grandchild')
-                    os.write(1, b'grandchild ends')
-                    return
+                log.info('grandchild')
+                sys.exit(0)
             assert os.waitpid(pid, 0)[1] == 0
-        atexit.register(later)
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        closing.join()
     """
     program = run(source, tmp_path)
     assert program.errors == b""
-    assert sorted(whole(in_file(tmp_path)).values()) == [1, 1, 2]
+    assert sorted(whole(in_file(tmp_path)).values()) == [1, 1, 1]
     assert len({stats["instance"] for stats in check_books(program)}) == 3
 
 
