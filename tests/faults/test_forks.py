@@ -147,8 +147,9 @@ def test_parent_and_child_write_to_slots_of_their_own_in_the_store(tmp_path: Pat
 
 
 def test_a_fork_in_c_that_calls_no_hook_is_noticed_by_the_next_log_call(tmp_path: Path, receiver: Receiver) -> None:
-    # The GIL is held, as by an extension; with CDLL another thread may have it in the child, for ever.
-    program = run(forking("ctypes.PyDLL(None).fork()"), tmp_path, receiver.url())
+    # The GIL is held, as by an extension, and no thread waits for it: such a wait goes on in the child for ever, where
+    # only the hooks that this fork does not call make the interpreter's own locks anew.
+    program = run(forking("ctypes.PyDLL(None).fork()", before="    time.sleep(0.5)\n"), tmp_path, receiver.url())
     counts = whole(in_file(tmp_path))
     assert counts.pop(program.all("child")[0]["instance"]) == 1_000
     assert list(counts.values()) == [2]
@@ -162,6 +163,7 @@ def test_a_child_forked_in_c_that_logs_nothing_ends_without_touching_its_parents
         handle = configure(sys.argv[1])
         log.info('in the parent')
         assert handle.flush().ok
+        time.sleep(0.5)
         began = time.monotonic()
         if not (pid := ctypes.PyDLL(None).fork()):
             sys.exit(0)
