@@ -342,9 +342,7 @@ class Delivery(OfOneProcess):
         if self._held or self._moving:
             if self._spool is not None:
                 await self._on_disk(_nothing)  # it may still be writing them down
-            with self._queue.lock:
-                self._inbox.give_back(self._held + self._moving)
-                self._held, self._moving = [], []
+            self._take_back()
         keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
         try:
             if self._spool is not None and not self._has_looked:

@@ -135,7 +135,7 @@ def test_sigterm_after_a_burst_delivers_all_five_thousand(tmp_path: Path, receiv
 
 def test_a_handler_of_the_programs_own_is_left_alone_and_called(tmp_path: Path, receiver: Receiver) -> None:
     handler = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (tell('own handler'), sys.exit(7)))"
-    source = burst("tell('logged')\nimport time\ntime.sleep(60)", before=handler)
+    source = burst("tell('logged')\nimport time\nwhile True: time.sleep(0.2)", before=handler)
     with Program(source, tmp_path, receiver.url()) as program:
         program.wait_for("logged")
         program.signal(signal.SIGTERM)
