@@ -142,9 +142,10 @@ class HeaderChoice:
         self._masks = masks
 
     def __call__(self, headers: Iterable[Any]) -> dict[str, str]:
-        """Return the chosen ones of *headers*; values of one name are joined by a comma."""
+        """Return the chosen ones of *headers*, values of one name joined by a comma; what is no pair is left out."""
         chosen: dict[str, str] = {}
-        for name, value in headers:
+        for header in headers:
+            name, value = header if isinstance(header, list | tuple) and len(header) == 2 else (None, None)
             if type(name) is bytes and type(value) is bytes:
                 key = name[:256].decode("latin-1").lower()
                 if self._wanted.fullmatch(key):

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from fapilog import runtime
@@ -11,6 +12,11 @@ from fapilog.diagnostics import report
 from fapilog.logger import slot
 from fapilog.testing import clear_context
 from tests.receiver import Receiver
+
+# In CI the same examples every time: a rare one that fails is found at home, and becomes a test of its own.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

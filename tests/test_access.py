@@ -558,6 +558,22 @@ class RefusedError(Exception):
     """The server does not take a message."""
 
 
+def test_a_header_that_is_no_pair_costs_the_record_nothing() -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": "0"})
+
+    async def send(_message: Any) -> None:
+        return None
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    middleware = LoggingMiddleware(app)
+    with capture(middleware, access_response_headers=["*"]) as logged:
+        asyncio.run(middleware({"type": "http"}, receive, send))
+    assert logged.events == ["request failed"]
+
+
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["default", "everything"])
 def test_whatever_is_sent_reaches_the_server_in_order_and_no_error_is_ours(options: dict[str, Any]) -> None:
     @settings(max_examples=150, deadline=None)

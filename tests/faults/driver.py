@@ -24,6 +24,11 @@ WATCHDOG_SECONDS = 30.0
 _BEFORE = "from tests.faults.child import configure, tell, tell_stats\nimport fapilog\nfrom fapilog import log\n"
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to a command in the background: it ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """A program in a process group of its own; what hangs is killed, and has shown where by then."""
 
@@ -43,6 +48,7 @@ class Program:
             start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - it does nothing but one system call
         )
         self.told: list[dict[str, Any]] = []
         self.errors = b""
