@@ -259,8 +259,9 @@ def test_counters_never_go_down_from_scrape_to_scrape() -> None:
         end = scraped()
         lost = end["fapilog_records_total", "collecting", "dropped", "sink_error"]
         assert 0 < lost < 2000
-        assert lost + end["fapilog_records_total", "collecting", "delivered", ""] == 2000
-        assert end["fapilog_records_total", "collecting-2", "delivered", ""] == 2000
+        with_summary = (2000, 2001)  # the record that tells of the loss may have come before the last scrape
+        assert lost + end["fapilog_records_total", "collecting", "delivered", ""] in with_summary
+        assert end["fapilog_records_total", "collecting-2", "delivered", ""] in with_summary
 
 
 def test_a_snapshot_under_load_adds_up_in_every_scrape() -> None:

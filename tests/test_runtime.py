@@ -280,7 +280,7 @@ def test_stats_balance_at_every_moment_while_four_threads_log() -> None:
         last = captured.handle.stats()
         told = captured.events.count("records were dropped")
     assert all(sink.balanced for stats in snapshots for sink in stats.sinks.values())
-    assert 20_000 < last.accepted <= 20_000 + told + 1  # the summaries; one may come while we count
+    assert 20_000 + bool(last.dropped) <= last.accepted <= 20_000 + told + 1
     sink = last.sinks["collecting"]
     assert (sink.queued, sink.in_flight, sink.balanced) == (0, 0, True)
     assert len({stats.instance for stats in snapshots}) == 1
