@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, NamedTuple
@@ -165,7 +166,11 @@ class Worker(OfOneProcess):
         self._ended = True
         closing = asyncio.run_coroutine_threadsafe(self._close(timeout_seconds), self._loop)
         try:
-            result = closing.result(timeout_seconds + 2 * _GRACE_SECONDS)
+            deadline = time.monotonic() + timeout_seconds + 2 * _GRACE_SECONDS
+            # In short steps: Python sees a signal that came just before a wait only after it.
+            while not futures.wait([closing], _GRACE_SECONDS).done and time.monotonic() < deadline:
+                pass
+            result = closing.result(0)
         except FutureTimeoutError:
             report("the worker did not end in time; a sink is stuck")
             return self._result()
