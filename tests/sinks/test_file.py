@@ -1,8 +1,12 @@
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fapilog import configure_logging
 from fapilog.errors import ConfigurationError
 from fapilog.sinks.file import FileSink
 from fapilog.testing import SinkContract, make_batch
@@ -75,26 +79,62 @@ def test_a_file_that_was_taken_away_is_made_anew(tmp_path: Path, gone: str) -> N
         assert (tmp_path / "old.log").read_bytes() == make_batch("old").payload
 
 
-def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").touch()
-    (tmp_path / "app.log").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic"):
-        opened(tmp_path / "app.log")
+def make_link(path: Path) -> None:
+    (path.parent / "elsewhere").touch()
+    path.symlink_to(path.parent / "elsewhere")
 
 
-def test_what_is_no_regular_file_is_refused_and_closed(tmp_path: Path) -> None:
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+KINDS: dict[str, Callable[[Path], Any]] = {
+    "a directory": Path.mkdir,
+    "a symbolic link": make_link,
+    "a FIFO": os.mkfifo,
+    "a socket": make_socket,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_regular_file_is_named_for_what_it_is(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    KINDS[kind](Path("app.log"))
+    with pytest.raises(ConfigurationError, match=f"app.log' is {kind}; give the path of a regular file"):
+        configure_logging(sinks=[{"type": "file", "path": tmp_path / "app.log"}])
+    assert not (tmp_path / "elsewhere").exists() or (tmp_path / "elsewhere").read_bytes() == b""
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="'/dev/null' is a device"):
+        configure_logging(sinks=["file:///dev/null"])
+
+
+def test_a_pipe_somebody_reads_is_refused_and_closed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.raises(ConfigurationError, match="is not a regular file"):
+    with pytest.raises(ConfigurationError, match="is a FIFO"):
         opened(tmp_path / "pipe")
     assert os.read(reader, 1) == b""  # the end of the file: nobody holds the other end
     os.close(reader)
 
 
-def test_a_fifo_without_a_reader_fails_instead_of_hanging(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="No such device"):
-        opened(tmp_path / "pipe")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_takes_the_place_of_the_file_is_not_written_to_and_may_go_again(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "app.log"
+    sink = opened(path)
+    path.unlink()
+    KINDS[kind](path) if kind != "a socket" else make_link(path)
+    with pytest.raises(OSError, match=str(path)):
+        sink.write(make_batch("one"))
+    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    sink.write(make_batch("two"))
+    sink.close()
+    assert path.read_bytes() == make_batch("two").payload
+    assert not (tmp_path / "elsewhere").exists() or (tmp_path / "elsewhere").read_bytes() == b""
 
 
 def test_a_batch_the_disk_takes_only_in_part_leaves_nothing_behind(tmp_path: Path) -> None:
