@@ -6,58 +6,101 @@ What a value becomes:
 |---|---|
 | str, int, float, bool, None | itself; NaN and infinities are null |
 | an int of more than 64 bits | its digits as a string; of more than 4 300 digits ``<int 16610 bits>`` |
-| str, int, float subclasses | the plain value; an Enum its value |
+| str, int, float subclasses | the plain value |
+| Enum | its value |
 | datetime, date, time | RFC 3339 / ISO 8601; timedelta: seconds |
 | UUID, Decimal, Path, IP addresses | their text |
-| bytes, bytearray, memoryview | decoded as UTF-8, other bytes as ``\\xNN`` |
+| complex, Fraction, range, regular expression | their text |
+| bytes, bytearray, memoryview | decoded as UTF-8, other bytes as ``\xNN`` |
 | dict and other mappings | an object; keys become text, two keys of one text get ``_`` appended |
-| list, tuple, set, frozenset, deque | an array |
-| dataclass, attrs, pydantic model | an object of its fields |
-| numpy scalar, array of up to 1 000 items | number, array; a larger array ``<ndarray float64 (1000, 50)>`` |
+| list, tuple, set, frozenset, deque, `array.array`, views of a dict | an array |
+| dataclass, attrs, pydantic, msgspec model | an object of its fields but for ``repr=False``, ``exclude=True`` |
+| pydantic root model | what it holds |
+| `types.SimpleNamespace` | an object of its attributes |
 | exception | ``ValueError: the message`` |
 | class, function, module | its qualified name |
+| numpy scalar | a number; datetime64 its text, timedelta64 seconds |
+| numpy array of up to 1 000 items | nested arrays; a larger one ``<ndarray float64 (1000, 50)>`` |
+| pandas or polars frame | an object: ``type``, ``shape``, ``dtypes``, ``head``, ``tail`` (5 rows each, 20 columns) |
+| pandas or polars series, pandas index | an object: ``type``, ``name``, ``shape``, ``dtype``, ``head``, ``tail`` |
+| pandas ``NA``, ``NaT`` | null |
+| polars lazy frame | ``<LazyFrame, not collected>`` |
+| scipy sparse matrix or array | an object: ``type``, ``shape``, ``dtype``, ``nnz`` |
+| torch tensor on the CPU of up to 1 000 items | nested arrays; any other ``<Tensor float32 (64, 3) cuda:0>`` |
+| query of an ORM such as Django's | ``<QuerySet>``; the database is not asked |
+| what `lazy` made | what its function returns; ``<lazy failed: ValueError>`` if it raises |
+| what has a serializer | what the serializer returns; ``<serializer failed: ValueError>`` if it raises |
 | anything else | `str(value)`; ``<unprintable Foo: ValueError>`` if that fails. Iterators are never consumed |
 
-Cycles become ``<cycle>``, what is nested too deep ``<depth>``, what is cut off ends in ``<+N more>``.
+Cycles become ``<cycle>``, what is nested too deep ``<depth>``, what is cut off ends in ``<+N more>``, an object that is
+cut has how many keys are missing in ``_more_keys``.
 """
 
+import array
+import collections
+import contextlib
+import dataclasses
 import datetime
 import decimal
 import enum
 import ipaddress
 import pathlib
+import re
 import types
 import uuid
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 
+from fapilog import arrays
+from fapilog.diagnostics import report
+from fapilog.serializers import Lazy, serializer_of
+
 OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
-PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
-"""Types orjson writes as they are. A flat record of these skips everything else in this module."""
-
 MAX_LINE_BYTES: Final = 256 * 1024
+NOTES: Final = ("_truncated", "_coerced")
+"""Fields that say what was lost of others."""
+
+MAX_NOTES: Final = 32
+"""How many entries each of them has at most."""
+
+OWN_KEYS: Final = 32
+"""How many fields a record may have beyond its limit, for those that fapilog puts there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much of a value is kept."""
 
+    record: int = MAX_LINE_BYTES
+    """Bytes of a line. Values are given up from about this size on: characters, and `_VALUE_COST` for each value."""
+
     string: int = 32 * 1024
+    """Characters of a text, or bytes."""
+
     depth: int = 8
     keys: int = 256
     items: int = 1_000
-    total: int = 4 * 1024 * 1024
-    """Characters in all, counting `_VALUE_COST` for each value."""
+
+    def tight(self, share: int = 256) -> "Limits":
+        """Return what holds for each value of a record that would be too long with these limits.
+
+        A text then has a *share* of the record.
+        """
+        string = max(self.record // share, 64)
+        return Limits(
+            self.record, min(self.string, string), min(self.depth, 4), min(self.keys, 64), min(self.items, 32)
+        )
 
 
-_VALUE_COST: Final = 128
+_VALUE_COST: Final = 32
+_FRAME_COST: Final = 8 * 1024
 LIMITS: Final = Limits()
-_TIGHT: Final = Limits(string=1_024, depth=4, keys=64, items=32)
 
 _HEAD: Final = (
     *("timestamp", "level", "event", "logger"),
@@ -65,35 +108,49 @@ _HEAD: Final = (
 )
 """What is left of an event that nothing else makes short enough."""
 
-_AS_TEXT: Final = (
-    uuid.UUID,
-    decimal.Decimal,
-    pathlib.PurePath,
-    ipaddress.IPv4Address,
-    ipaddress.IPv6Address,
-    ipaddress.IPv4Network,
-    ipaddress.IPv6Network,
-)
+_SHARES: Final = (256, 2_048)
+"""What share of a record a text may have when the record is too long, and when it still is."""
+
+_TIGHT_STACK: Final = 8 * 1024
+_MAX_KEY: Final = 256
+_MAX_PATH: Final = 256
 _NAMED: Final = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
-_SEQUENCES: Final = (list, tuple, set, frozenset, deque)
+_TRIES: Final = 10
+_SEQUENCES: Final = (list, tuple, set, frozenset, deque, array.array, collections.UserList)
+_VIEWS: Final = (KeysView, ValuesView, ItemsView)
 _BYTES: Final = (bytes, bytearray, memoryview)
 
+_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_LONE: Final = re.compile("[\ud800-\udfff]")
 
-def encode(event: Mapping[str, Any]) -> bytes:
+# Read past a metaclass, whose own `__qualname__` may do anything.
+_QUALNAME: Final = type.__dict__["__qualname__"].__get__
+
+
+def encode(event: Mapping[str, Any], limits: Limits = LIMITS, *, reserve: int = 0) -> bytes:
     """Encode an event of plain values as one JSON object, without a newline.
 
-    Strings that are not valid Unicode get U+FFFD, and an event longer than 256 KiB is cut inside its values.
+    Strings that are not valid Unicode get U+FFFD, and an event longer than `limits.record` less *reserve* bytes is cut
+    inside its values.
     """
     try:
         body = orjson.dumps(event, None, OPTIONS)
-    except TypeError:  # a lone surrogate, or an integer beyond 64 bits
-        body = orjson.dumps(_mended(event, LIMITS), None, OPTIONS)
-    if len(body) <= MAX_LINE_BYTES:
+    except TypeError:  # a lone surrogate
+        event = _strings(event)
+        try:
+            body = orjson.dumps(event, None, OPTIONS)
+        except TypeError:  # an integer beyond 64 bits: nobody has made the values plain
+            event = _mended(event, limits)
+            body = orjson.dumps(event, None, OPTIONS)
+    room = limits.record - reserve
+    if len(body) <= room:
         return body
-    shorter = {**_mended(event, _TIGHT), "_truncated": {"bytes": len(body)}}
-    tight = orjson.dumps(shorter, None, OPTIONS)
-    if len(tight) <= MAX_LINE_BYTES:
-        return tight
+    for share in _SHARES:
+        tighter = limits.tight(share)
+        shorter = _shortened(event, replace(tighter, keys=limits.keys), len(body))
+        tight = orjson.dumps(shorter, None, OPTIONS)
+        if len(tight) <= room:
+            return tight
     head = {name: shorter[name] for name in _HEAD if name in shorter}
     return orjson.dumps({**head, "_truncated": {"bytes": len(body)}}, None, OPTIONS)
 
@@ -111,9 +168,33 @@ def plain(value: Any, limits: Limits = LIMITS) -> Any:
     return _plain(value, _Walk(limits), 0, ())
 
 
-def plain_fields(fields: Mapping[str, Any], limits: Limits = LIMITS) -> dict[str, Any]:
-    """Return the fields of a record as plain values, at most `limits.keys` of them."""
-    return _object(fields.items(), len(fields), _Walk(limits), 0, ())
+def plain_fields(
+    fields: Mapping[str, Any], limits: Limits = LIMITS, failures: "Counter[str] | None" = None
+) -> dict[str, Any]:
+    """Return the fields of a record as plain values, at most `limits.keys` of them beside fapilog's own.
+
+    Where something was cut, ``_truncated`` says how long it was, by the path of the field: characters, bytes, items or
+    keys. Where a value became one of another type, ``_coerced`` says what it was.
+
+    Args:
+        fields: What to make plain.
+        limits: How much to keep. If all of it would be too much, less is kept of each field.
+        failures: Counts, by ``lazy`` and ``serializer``, what raised.
+    """
+    walk = _Walk(limits, 1)
+    kept = _top(fields, walk, limits)
+    for share in _SHARES:
+        if walk.left > 0:
+            break
+        walk = _Walk(limits.tight(share), 1, walk)
+        kept = _top(fields, walk, limits)
+    if walk.truncated:
+        _note(kept, "_truncated", walk.truncated)
+    if walk.coerced:
+        _note(kept, "_coerced", walk.coerced)
+    if failures is not None and walk.failed:
+        failures.update(walk.failed)
+    return kept
 
 
 def text(value: Any, limit: int = LIMITS.string) -> str:
@@ -124,7 +205,7 @@ def text(value: Any, limit: int = LIMITS.string) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value may raise SystemExit from __str__ and must not end the app
-        return f"<unprintable {type(value).__qualname__}: {type(error).__name__}>"
+        return _unprintable(type(value), error)
 
 
 def cut(said: str, limit: int = LIMITS.string) -> str:
@@ -133,17 +214,91 @@ def cut(said: str, limit: int = LIMITS.string) -> str:
 
 
 class _Walk:
-    """The making plain of one value, and how much of it may still be kept.
+    """The making plain of one value: how much of it may still be kept, where we are, and what there is to note.
 
     The other limits bound each container. A few lists that hold each other many times pass them all, and still stand
     for a thousand million items.
     """
 
-    __slots__ = ("left", "limits")
+    __slots__ = ("coerced", "depth", "failed", "left", "limits", "made", "path", "truncated")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, depth: int = 0, before: "_Walk | None" = None) -> None:
         self.limits = limits
-        self.left = limits.total
+        self.depth = limits.depth + depth
+        self.left = limits.record
+        self.path: list[Any] = [""] * (self.depth + 1)
+        self.truncated: dict[str, int] = {}
+        self.coerced: dict[str, str] = {}
+        self.made: dict[int, tuple[Lazy, Any]] = {} if before is None else before.made
+        """What lazy values became: each is asked once, however often it comes."""
+        self.failed: list[str] = [] if before is None else [what for what in before.failed if what == "lazy"]
+
+    def cut(self, said: str, depth: int) -> str:
+        limit = self.limits.string
+        if len(said) <= limit:
+            return said
+        self.note_length(len(said), depth)
+        return f"{said[:limit]}<+{len(said) - limit} more>"
+
+    def note_length(self, length: int, depth: int) -> None:
+        if len(self.truncated) < MAX_NOTES:
+            self.truncated[self._where(depth)] = length
+
+    def note_type(self, was: str, depth: int) -> None:
+        if len(self.coerced) < MAX_NOTES:
+            self.coerced[self._where(depth)] = was
+
+    def _where(self, depth: int) -> str:
+        return cut(".".join(map(str, self.path[:depth])), _MAX_PATH)
+
+
+def _top(fields: Mapping[str, Any], walk: _Walk, limits: Limits) -> dict[str, Any]:
+    kept = _object(fields.items(), len(fields), walk, 0, (), limits.keys + OWN_KEYS)
+    more = kept.get("_more_keys")
+    if type(more) is int:
+        walk.truncated["keys"] = len(kept) - 1 + more
+    return kept
+
+
+def _note(kept: dict[str, Any], name: str, notes: Mapping[str, Any]) -> None:
+    """Put our notes under *name*; a field of the user's that has it gets ``_`` appended."""
+    if name in kept:
+        other = f"{name}_"
+        while other in kept:
+            other += "_"
+        kept[other] = kept.pop(name)
+    kept[name] = notes
+
+
+def _shortened(event: Mapping[str, Any], limits: Limits, length: int) -> dict[str, Any]:
+    """Return an event whose line was *length* bytes with these limits, an exception without its frames."""
+    exception, notes = event.get("exception"), event.get("_truncated")
+    left_out = ("exception", "_truncated")
+    shorter = _mended({name: value for name, value in event.items() if name not in left_out}, limits)
+    if type(exception) is dict:
+        stack = exception.get("stacktrace")
+        shorter["exception"] = _mended(
+            {name: value for name, value in exception.items() if name in ("type", "message", "module")}, limits
+        )
+        if type(stack) is str:
+            shorter["exception"]["stacktrace"] = _strings(middle_cut(stack, min(_TIGHT_STACK, limits.record // 16)))
+    elif exception is not None:
+        shorter["exception"] = _mended({"": exception}, limits)[""]
+    made = shorter.pop("_truncated", None)
+    shorter["_truncated"] = {
+        **(made if type(made) is dict else {}),
+        **(notes if type(notes) is dict else {}),
+        "bytes": length,
+    }
+    return shorter
+
+
+def middle_cut(said: str, limit: int) -> str:
+    """Cut a text to *limit* characters in its middle, so that its beginning and its end stay."""
+    if len(said) <= limit:
+        return said
+    half = limit // 2
+    return f"{said[:half]}\n<+{len(said) - 2 * half} more>\n{said[-half:]}"
 
 
 def _mended(event: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
@@ -155,7 +310,7 @@ def _mended(event: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
 def _strings(value: Any) -> Any:
     kind = type(value)
     if kind is str:
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value if value.isascii() else _LONE.sub("\ufffd", _PAIR.sub(_joined, value))
     if kind is dict:
         mended: dict[str, Any] = {}
         for key, item in value.items():
@@ -169,130 +324,322 @@ def _strings(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:
+def _joined(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def _plain(value: Any, walk: _Walk, depth: int, above: tuple[int, ...]) -> Any:
     kind = type(value)
     walk.left -= _VALUE_COST
     if kind is str:
-        walk.left -= min(len(value), walk.limits.string)
-        return cut(value, walk.limits.string)
+        said = walk.cut(value, depth)
+        walk.left -= len(said)
+        return said
     if kind is bool or value is None:
         return value
     if kind is int:
-        return value if -(2**63) <= value < 2**64 else _big(value)
+        return value if -(2**63) <= value < 2**64 else _big(value, walk, depth)
     if kind is float:
-        return value if value - value == 0 else None
+        return _number(value, walk, depth)
     try:
         made = _other(value, kind, walk, depth, above)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value's own code must not reach the caller
-        return f"<unprintable {kind.__qualname__}: {type(error).__name__}>"
+        return _unprintable(kind, error)
     if type(made) is str:
         walk.left -= len(made)
     return made
 
 
-def _other(value: Any, kind: type, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:
-    if issubclass(kind, enum.Enum):
-        return _plain(value.value, walk, depth + 1, above)
+def _other(value: Any, kind: type, walk: _Walk, depth: int, above: tuple[int, ...]) -> Any:
+    if kind is dict or kind is list:
+        return _contained(value, value if kind is dict else None, walk, depth, above)
+    inside = _unfolded(value, kind, walk)
+    if inside is not value:
+        if id(value) in above:
+            return "<cycle>"
+        return "<depth>" if len(above) > 2 * walk.depth else _plain(inside, walk, depth, (*above, id(value)))
     for base, convert in _CONVERTERS:
         if issubclass(kind, base):
-            return convert(value)
-    items = _fields(value, kind)
-    if items is None and not issubclass(kind, _SEQUENCES):
-        return _numpy(value, kind, walk, depth, above)
+            return convert(value, walk, depth)
+    members = _members(value, kind)
+    if members is None and not issubclass(kind, _SEQUENCES) and not issubclass(kind, _VIEWS):
+        return _summary(value, kind, walk, depth, above)
+    return _contained(value, members, walk, depth, above)
+
+
+def _contained(value: Any, members: Mapping[Any, Any] | None, walk: _Walk, depth: int, above: tuple[int, ...]) -> Any:
+    """Return an object of *members*, or an array if there are none."""
     if id(value) in above:
         return "<cycle>"
-    if depth >= walk.limits.depth:
+    if depth >= walk.depth:
         return "<depth>"
     above = (*above, id(value))
-    if items is not None:
-        return _object(items.items(), len(items), walk, depth + 1, above)
+    if members is None:
+        return _array(value, walk, depth, above)
+    return _object(members.items(), len(members), walk, depth, above, walk.limits.keys)
+
+
+def _first(items: Iterable[Any], most: int) -> list[Any]:
+    """Return the first *most* of *items* as they are at one moment, though another thread may be changing them."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(RuntimeError):  # they changed after the iterator was made and before it was used
+            return list(islice(items, most))
+    return list(islice(items, most))
+
+
+def _array(value: Any, walk: _Walk, depth: int, above: tuple[int, ...]) -> list[Any]:
+    longest, path = walk.limits.string, walk.path
     kept: list[Any] = []
-    for item, _ in zip(value, range(walk.limits.items), strict=False):
+    for item in _first(value, walk.limits.items):
         if walk.left <= 0:
             break
-        kept.append(_plain(item, walk, depth + 1, above))
+        kind = type(item)  # the commonest values are not worth a call
+        if kind is str and len(item) <= longest:
+            walk.left -= _VALUE_COST + len(item)
+            kept.append(item)
+        elif (
+            kind is bool
+            or item is None
+            or (kind is int and -(2**63) <= item < 2**64)
+            or (kind is float and item - item == 0)
+        ):
+            walk.left -= _VALUE_COST
+            kept.append(item)
+        else:
+            path[depth] = len(kept)
+            kept.append(_plain(item, walk, depth + 1, above))
     if len(value) > len(kept):
+        walk.note_length(len(value), depth)
         kept.append(f"<+{len(value) - len(kept)} more>")
     return kept
 
 
-def _fields(value: Any, kind: type) -> Mapping[Any, Any] | None:
-    """Return what an object is made of if it is a mapping, a dataclass, or a pydantic or attrs model."""
-    if issubclass(kind, Mapping):
-        return value  # type: ignore[no-any-return]  # narrowed through its type: isinstance would call `__class__`
-    names = getattr(kind, "__pydantic_fields__", None) or getattr(kind, "__dataclass_fields__", None)
-    if names is None:
-        attributes = getattr(kind, "__attrs_attrs__", None)
-        if attributes is None:
-            return None
-        names = [attribute.name for attribute in attributes]
-    return {name: getattr(value, name, None) for name in names}
-
-
-def _object(items: Any, size: int, walk: "_Walk", depth: int, above: tuple[int, ...]) -> dict[str, Any]:
+def _object(
+    members: Iterable[tuple[Any, Any]], size: int, walk: _Walk, depth: int, above: tuple[int, ...], most: int
+) -> dict[str, Any]:
+    longest, path = walk.limits.string, walk.path
     kept: dict[str, Any] = {}
-    for (key, item), _ in zip(items, range(walk.limits.keys), strict=False):
+    for key, item in _first(members, most):
         if walk.left <= 0:
             break
-        name = key if type(key) is str and len(key) <= 256 else _name(key)
+        name = key if type(key) is str and len(key) <= _MAX_KEY else _name(key)
         while name in kept:
             name += "_"
-        kept[name] = _plain(item, walk, depth, above)
+        walk.left -= len(name)
+        kind = type(item)
+        if kind is str and len(item) <= longest:
+            walk.left -= _VALUE_COST + len(item)
+            kept[name] = item
+        elif kind is int and -(2**63) <= item < 2**64:
+            walk.left -= _VALUE_COST
+            kept[name] = item
+        else:
+            path[depth] = name
+            kept[name] = _plain(item, walk, depth + 1, above)
     if size > len(kept):
-        kept["_more_keys"] = size - len(kept)
+        if depth:
+            walk.note_length(size, depth)
+        more, earlier = size - len(kept), kept.pop("_more_keys", 0)
+        kept["_more_keys"] = more + earlier if type(earlier) is int else more
     return kept
+
+
+def _unfolded(value: Any, kind: type, walk: _Walk) -> Any:
+    """Return what stands for a value: what its serializer or its function returns, or its value if it is an enum."""
+    serializer = serializer_of(kind)
+    if serializer is not None:
+        made = _serialized(value, serializer, walk)
+        if made is not value:
+            return made
+    if kind is Lazy:
+        return _evaluated(value, walk)
+    if issubclass(kind, enum.Enum):
+        return value.value
+    return value.root if getattr(kind, "__pydantic_root_model__", False) is True else value
+
+
+def _serialized(value: Any, serializer: Callable[[Any], Any], walk: _Walk) -> Any:
+    try:
+        return serializer(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a user's serializer raises must not cost the record
+        walk.failed.append("serializer")
+        name = cut(str(getattr(serializer, "__qualname__", _QUALNAME(type(serializer)))), 200)
+        said = f"the serializer {name} raised {type(error).__name__}: {text(error, 200)}; the record is kept"
+        report(said, key=f"serializer {name}")
+        return f"<serializer failed: {cut(type(error).__name__, 200)}>"
+
+
+def _evaluated(value: Lazy, walk: _Walk) -> Any:
+    if id(value) in walk.made:
+        return walk.made[id(value)][1]
+    try:
+        made = value.function()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a user's function raises must not cost the record
+        walk.failed.append("lazy")
+        report(f"a lazy value raised {type(error).__name__}: {text(error, 200)}; the record is kept", key="lazy")
+        made = f"<lazy failed: {cut(type(error).__name__, 200)}>"
+    walk.made[id(value)] = (value, made)
+    return made
+
+
+def _members(value: Any, kind: type) -> Mapping[Any, Any] | None:
+    """Return what an object is made of if it is a mapping, or a model: pydantic, dataclass, attrs or msgspec."""
+    if issubclass(kind, Mapping):
+        return value  # type: ignore[no-any-return]  # narrowed through its type: isinstance would call `__class__`
+    found: Iterable[str]
+    if (fields := getattr(kind, "__pydantic_fields__", None)) is not None:
+        found = [name for name, field in fields.items() if field.repr and not field.exclude]
+        extra = getattr(value, "__pydantic_extra__", None)
+        if type(extra) is dict and extra:
+            return {**_attributes(value, found), **extra}
+    elif getattr(kind, "__dataclass_fields__", None) is not None:
+        found = [field.name for field in dataclasses.fields(value) if field.repr]
+    elif (fields := getattr(kind, "__attrs_attrs__", None)) is not None:
+        found = [field.name for field in fields if getattr(field, "repr", True) is not False]
+    elif type(fields := getattr(kind, "__struct_fields__", None)) is tuple:
+        found = fields
+    elif issubclass(kind, types.SimpleNamespace):
+        found = tuple(vars(value))
+    else:
+        return None
+    return _attributes(value, found)
+
+
+def _attributes(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Read attributes: one that is not there is None, and one that raises costs itself alone."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = getattr(value, name, None)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a property may raise SystemExit
+            found[name] = _unprintable(type(value), error)
+    return found
 
 
 def _name(key: Any) -> str:
     """Return a key as text. A long one keeps its end too: what follows may have to see that it ends in ``_token``."""
-    said = text(plain(key) if issubclass(type(key), (str, enum.Enum, *_BYTES)) else key)
-    return said if len(said) <= 256 else f"{said[:192]}<+{len(said) - 256} more>{said[-64:]}"
+    kind = type(key)
+    if issubclass(kind, enum.Enum):
+        key = key._value_
+        kind = type(key)
+    if issubclass(kind, str):
+        said = key if kind is str else str.__str__(key)
+    elif issubclass(kind, _BYTES):
+        whole = bytes(key)
+        shown = whole if len(whole) <= _MAX_KEY else whole[:192] + b"<+%d more>" % (len(whole) - 256) + whole[-64:]
+        said = shown.decode("utf-8", "backslashreplace")
+    else:
+        said = text(plain(key) if kind is int else key)
+    return said if len(said) <= _MAX_KEY else f"{said[:192]}<+{len(said) - 256} more>{said[-64:]}"
 
 
-def _numpy(value: Any, kind: type, walk: "_Walk", depth: int, above: tuple[int, ...]) -> Any:
-    """Unpack numpy scalars and arrays, known by their module so that numpy need not be imported."""
-    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype") and hasattr(value, "tolist"):
-        if value.size > walk.limits.items:
-            return f"<{kind.__name__} {value.dtype} {tuple(value.shape)}>"
-        unpacked = value.tolist()
-        if type(unpacked) is not kind:
-            return _plain(unpacked, walk, depth, above)
-    return text(value, walk.limits.string)
+def _summary(value: Any, kind: type, walk: _Walk, depth: int, above: tuple[int, ...]) -> Any:
+    """Return what an array or a frame becomes, or the text of what is nothing we know."""
+    made = arrays.summary(value, kind, walk.limits.items)
+    if made is arrays.NOTHING:
+        walk.note_type(str(value), depth)
+        return None
+    if made is not arrays.UNKNOWN:
+        if type(made) is dict:  # reading a frame takes long for what it says
+            walk.left -= _FRAME_COST
+        return _plain(made, walk, depth, above)
+    if arrays.is_query(kind):
+        return f"<{cut(_QUALNAME(kind), 200)}>"
+    said = str(value)
+    return walk.cut(said if type(said) is str else str.__str__(said), depth)
 
 
-def _big(value: int) -> str:
+def _unprintable(kind: type, error: BaseException) -> str:
+    return f"<unprintable {cut(_QUALNAME(kind), 200)}: {cut(_QUALNAME(type(error)), 200)}>"
+
+
+def _big(value: int, walk: _Walk, depth: int) -> str:
+    walk.note_type("int", depth)
     try:
-        return str(value)
+        said = str(value)
     except ValueError:  # more digits than sys.set_int_max_str_digits allows
-        return f"<int {value.bit_length()} bits>"
+        said = f"<int {value.bit_length()} bits>"
+    walk.left -= len(said)
+    return said
 
 
-def _decoded(value: bytes | bytearray | memoryview) -> str:
-    head = bytes(value[: LIMITS.string])
+def _decoded(value: Any, walk: _Walk, depth: int) -> str:
+    limit = walk.limits.string
+    length = value.nbytes if type(value) is memoryview else len(value)
+    if type(value) is memoryview and length > limit:
+        if not value.c_contiguous:
+            return f"<memoryview of {length} bytes>"
+        value = value.cast("B")
+    head = bytes(value[:limit]) if length > limit else bytes(value)
     said = head.decode("utf-8", "backslashreplace")
-    return said if len(value) <= len(head) else f"{said}<+{len(value) - len(head)} more>"
+    if length > limit:
+        walk.note_length(length, depth)
+        said = f"{said}<+{length - limit} more>"
+    return said
 
 
-def _named(value: Any) -> str:
+def _moment(value: Any, walk: _Walk, depth: int) -> str | None:
+    said: str = value.isoformat()
+    if said == "NaT":  # of pandas, which is a datetime too
+        walk.note_type(said, depth)
+        return None
+    return said
+
+
+def _digits(value: Any, walk: _Walk, depth: int) -> Any:
+    number = int.__index__(value)
+    return number if -(2**63) <= number < 2**64 else _big(number, walk, depth)
+
+
+def _number(value: Any, walk: _Walk, depth: int) -> float | None:
+    number = float.__float__(value)
+    if number - number == 0:
+        return number
+    walk.note_type("Infinity" if number > 0 else "-Infinity" if number < 0 else "NaN", depth)
+    return None
+
+
+def _qualified(value: Any, walk: _Walk, depth: int) -> str:
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or text(value)
-    return f"{module}.{name}" if module and module != "builtins" else str(name)
+    return walk.cut(f"{module}.{name}" if module and module != "builtins" else str(name), depth)
 
 
-def _plain_exception(value: BaseException) -> str:
-    return f"{type(value).__qualname__}: {text(value)}"
+def _exception(value: Any, walk: _Walk, depth: int) -> str:
+    return walk.cut(f"{_QUALNAME(type(value))}: {text(value, walk.limits.string)}", depth)
 
 
-_CONVERTERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...]] = (
-    (str, lambda value: cut(str.__str__(value))),
-    (int, lambda value: plain(int.__index__(value))),
-    (float, lambda value: plain(float.__float__(value))),
+def _said(value: Any, walk: _Walk, depth: int) -> str:
+    return walk.cut(str(value), depth)
+
+
+_CONVERTERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any, _Walk, int], Any]], ...]] = (
+    (str, lambda value, walk, depth: walk.cut(str.__str__(value), depth)),
+    (int, _digits),
+    (float, _number),
     (_BYTES, _decoded),
-    ((datetime.datetime, datetime.date, datetime.time), lambda value: value.isoformat()),
-    (datetime.timedelta, lambda value: value.total_seconds()),
-    (_AS_TEXT, text),
-    (BaseException, _plain_exception),
-    (_NAMED, _named),
+    ((datetime.datetime, datetime.date, datetime.time), _moment),
+    (datetime.timedelta, lambda value, _walk, _depth: value.total_seconds()),
+    (
+        (
+            uuid.UUID,
+            decimal.Decimal,
+            pathlib.PurePath,
+            ipaddress.IPv4Address,
+            ipaddress.IPv6Address,
+            ipaddress.IPv4Network,
+            ipaddress.IPv6Network,
+        ),
+        _said,
+    ),
+    (BaseException, _exception),
+    (_NAMED, _qualified),
 )

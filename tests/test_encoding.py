@@ -1,25 +1,32 @@
+import array
 import collections
 import dataclasses
 import datetime
 import decimal
 import enum
+import fractions
 import ipaddress
 import itertools
 import json
 import math
 import pathlib
+import re
+import sys
+import threading
 import types
+import typing
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import attrs
 import numpy
 import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fapilog.encoding import MAX_LINE_BYTES, cut, encode, encode_text, plain, plain_fields, text
+from fapilog.encoding import MAX_LINE_BYTES, MAX_NOTES, Limits, cut, encode, encode_text, plain, plain_fields, text
 from fapilog.processors.redact import Redact
 from tests.programs import parse
 
@@ -295,6 +302,7 @@ def test_an_interrupt_by_the_user_goes_through() -> None:
         text(Interrupting())
 
 
+TEXTS = st.text(st.characters(exclude_categories=()))
 ANYTHING = st.recursive(
     st.one_of(
         st.none(),
@@ -340,3 +348,236 @@ def test_fields_under_any_names_become_strict_json(fields: dict[str, Any]) -> No
 def test_what_json_can_hold_is_left_as_it_is(value: Any) -> None:
     if str(value).count("[") < 8:
         assert plain(value) == value
+
+
+def test_what_was_cut_is_noted_with_how_long_it_was_by_the_path_of_the_field() -> None:
+    noted = plain_fields(
+        {
+            "text": "x" * 40_000,
+            "data": b"x" * 50_000,
+            "view": memoryview(b"x" * 60_000),
+            "order": {"lines": list(range(1_500)), "by": {f"k{number}": 1 for number in range(300)}},
+            "tags": ["fine", "y" * 33_000],
+            "fine": "x" * 32_768,
+        }
+    )
+    assert noted["_truncated"] == {
+        "text": 40_000, "data": 50_000, "view": 60_000, "order.lines": 1_500, "order.by": 300, "tags.1": 33_000
+    }  # fmt: skip
+
+
+def test_a_value_that_became_one_of_another_type_is_noted() -> None:
+    noted = plain_fields({"a": math.nan, "b": [1, -math.inf], "c": {"d": math.inf}, "e": 2**64, "f": Number(2**70)})
+    assert (noted["a"], noted["b"], noted["c"]) == (None, [1, None], {"d": None})
+    assert noted["_coerced"] == {"a": "NaN", "b.1": "-Infinity", "c.d": "Infinity", "e": "int", "f": "int"}
+
+
+def test_nothing_is_noted_of_what_is_kept_whole() -> None:
+    assert plain_fields({"a": 1.5, "b": [None, True], "c": Colour.RED}) == {"a": 1.5, "b": [None, True], "c": "red"}
+
+
+def test_a_field_of_the_user_s_that_has_the_name_of_our_notes_is_kept_beside_them() -> None:
+    noted = plain_fields({"_truncated": "mine", "_truncated_": "too", "long": "x" * 40_000})
+    assert (noted["_truncated"], noted["_truncated_"], noted["_truncated__"]) == ({"long": 40_000}, "too", "mine")
+
+
+def test_there_are_no_more_than_so_many_notes_and_no_long_paths() -> None:
+    noted = plain_fields({f"{number}" + "k" * 250: {"x" * 200: math.nan} for number in range(100)})
+    assert len(noted["_coerced"]) == MAX_NOTES
+    assert max(map(len, noted["_coerced"])) < 300
+
+
+def test_every_limit_can_be_set() -> None:
+    limits = Limits(record=20_000, string=10, depth=2, keys=3, items=4)
+    made = plain({"a": "x" * 12, "b": [1, 2, 3, 4, 5], "c": [[1]], "d": 1}, limits)
+    assert made == {"a": "x" * 10 + "<+2 more>", "b": [1, 2, 3, 4, "<+1 more>"], "c": ["<depth>"], "_more_keys": 1}
+    record = {"event": "x", **{f"k{number}": "y" * 5_000 for number in range(10)}}
+    assert len(encode(plain_fields(record, Limits(record=20_000)), Limits(record=20_000))) <= 20_000
+
+
+def test_of_a_record_that_is_too_long_every_field_keeps_its_beginning() -> None:
+    made = plain_fields({f"k{number}": f"{number} " + "x" * 30_000 for number in range(50)})
+    assert [made[f"k{number}"].split()[0] for number in range(50)] == [str(number) for number in range(50)]
+    assert made["_truncated"]["k9"] == 30_002
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\x01", "\U0001f40e", "\ud800", '"'])
+def test_a_line_of_any_characters_is_never_longer_than_it_may_be_and_keeps_every_field(character: str) -> None:
+    fields = {f"k{number}": character * 30_000 for number in range(100)}
+    line = encode(plain_fields({"event": "x", **fields}), reserve=300)
+    assert len(line) <= MAX_LINE_BYTES - 300
+    assert set(parse(line + b"\n")) == {"event", "_truncated", *fields}
+
+
+def test_the_exception_of_a_record_that_is_too_long_keeps_both_ends_of_its_stack() -> None:
+    stack = "first\n" + "x" * 30_000 + "\nlast"
+    error = {"type": "E", "message": "m", "module": "", "stacktrace": stack, "stack": [{"code": "y" * 300_000}]}
+    made = parse(encode({"event": "x", "exception": error}) + b"\n")
+    assert made["exception"]["type"] == "E"
+    assert made["exception"]["stacktrace"].startswith("first\n")
+    assert made["exception"]["stacktrace"].endswith("\nlast")
+    assert set(made["exception"]) == {"type", "message", "module", "stacktrace"}
+
+
+@attrs.define
+class Attrs:
+    x: int
+    hidden: str = attrs.field(default="canary", repr=False)
+    _private: int = 2
+
+
+class Settings(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    name: str
+    hidden: str = pydantic.Field("canary", repr=False)
+    excluded: str = pydantic.Field("canary", exclude=True)
+
+
+class Names(pydantic.RootModel[list[str]]):
+    pass
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    x: int
+
+
+@dataclasses.dataclass
+class Hiding:
+    shared: typing.ClassVar[int] = 1
+    x: int
+    hidden: str = dataclasses.field(default="canary", repr=False)
+    initial: dataclasses.InitVar[int] = 3
+
+
+class Struct:
+    """Has of msgspec's Struct what is read of it."""
+
+    __struct_fields__ = ("x",)
+    x = 1
+
+
+class Pair(typing.NamedTuple):
+    left: int
+    right: int
+
+
+class Seen(enum.Flag):
+    A = 1
+    B = 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Attrs(1), {"x": 1, "_private": 2}),
+        (Settings(name="ann", more=[1]), {"name": "ann", "more": [1]}),
+        (Names(["ann"]), ["ann"]),
+        (Checked(1), {"x": 1}),
+        (Hiding(1), {"x": 1}),
+        (Struct(), {"x": 1}),
+        (types.SimpleNamespace(x=1, y=types.SimpleNamespace()), {"x": 1, "y": {}}),
+        (Pair(1, 2), [1, 2]),
+        (Seen.A | Seen.B, 3),
+        (datetime.datetime(1, 1, 1), "0001-01-01T00:00:00"),
+        (
+            datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=-3))),
+            "2026-01-01T00:00:00-03:00",
+        ),
+        (fractions.Fraction(1, 3), "1/3"),
+        (range(3), "range(0, 3)"),
+        (array.array("d", [1.5, math.nan]), [1.5, None]),
+        ({"a": 1}.keys(), ["a"]),
+        ({"a": 1}.values(), [1]),
+        ({"a": 1}.items(), [["a", 1]]),
+        (collections.UserList([1]), [1]),
+        (collections.UserDict(a=1), {"a": 1}),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        (collections.ChainMap({"a": 1}, {"b": 2}), {"b": 2, "a": 1}),
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        (memoryview(array.array("H", [0x4141, 0x4242])), "AABB"),
+        (memoryview(b"abcd")[::2], "ac"),
+        (pydantic.SecretStr("canary"), "**********"),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        (decimal.Decimal("1e-30"), "1E-30"),
+        (Point, f"{__name__}.Point"),
+    ],
+    ids=lambda value: text(value, 40),
+)
+def test_a_model_or_a_container_becomes_what_the_table_says(value: Any, expected: Any) -> None:
+    made = plain(value)
+    assert (made, type(made)) == (expected, type(expected))
+
+
+def test_a_property_that_raises_costs_itself_alone() -> None:
+    @dataclasses.dataclass
+    class Broken:
+        whole: int = 1
+
+    Broken.__dataclass_fields__["asked"] = dataclasses.fields(Settings2)[0]
+    Broken.asked = property(lambda _self: 1 / 0)  # type: ignore[attr-defined]
+    assert plain(Broken()) == {"whole": 1, "asked": f"<unprintable {Broken.__qualname__}: ZeroDivisionError>"}
+
+
+@dataclasses.dataclass
+class Settings2:
+    asked: int = 0
+
+
+def test_the_name_of_a_class_is_read_past_its_metaclass_and_cut() -> None:
+    class Hostile(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise SystemExit
+
+    def fail(_self: object) -> str:
+        raise ValueError
+
+    made = plain(Hostile("N" * 1_000, (), {"__str__": fail})())
+    assert made.startswith("<unprintable NNN")
+    assert made.endswith(": SystemExit>")
+    assert len(made) < 300
+
+
+@pytest.mark.parametrize("length", [300, 40_000, 1_000_000])
+@pytest.mark.parametrize("make", [str, Name, lambda said: said.encode()], ids=["str", "subclass", "bytes"])
+def test_of_a_long_key_both_ends_are_kept(length: int, make: Callable[[str], Any]) -> None:
+    (name,) = plain({make("begin" + "k" * length + "_token"): 1})
+    assert name.startswith("begin")
+    assert name.endswith("_token")
+    assert len(name) < 300
+
+
+def test_the_documentation_s_table_of_values_has_a_row_for_each_of_these() -> None:
+    from fapilog import encoding
+
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", encoding.__doc__ or "", re.MULTILINE)
+    said = " ".join(row for row, _ in rows)
+    values = ["str", "int", "float", "bool", "None", "Enum", "datetime", "date", "time", "UUID", "Decimal", "Path"]
+    values += ["bytes", "set", "dataclass", "attrs", "pydantic", "exception", "lazy", "serializer"]
+    values += ["numpy", "pandas", "polars", "scipy", "torch"]
+    assert [word for word in values if word not in said] == []
+
+
+def test_a_container_that_another_thread_changes_is_shown_as_it_was_at_one_moment() -> None:
+    shared: dict[int, Any] = {number: object() for number in range(50)}
+    items: collections.deque[Any] = collections.deque(object() for _ in range(50))
+    over = threading.Event()
+
+    def change() -> None:
+        number = 50
+        while not over.is_set():
+            shared[number] = shared.pop(number - 50)
+            items.append(items.popleft())
+            number += 1
+
+    changing = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    changing.start()
+    try:
+        made = [plain([shared, items]) for _ in range(300)]
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        changing.join()
+    assert [each for each in made if "<unprintable d" in str(each)] == []
