@@ -86,11 +86,13 @@ class Masks:
 
     def _pair(self, pair: str) -> str:
         name, equals, value = pair.partition("=")
-        if not value:
-            return pair
-        if self._parameter(name[-256:]) or (("%" in value or "=" in value) and self._hides(value)):
+        if value and self.hides(name, value):
             return f"{name}{equals}{self.replacement}"
         return pair
+
+    def hides(self, name: str, value: str) -> bool:
+        """Tell whether a parameter of a query is secret, or holds what is."""
+        return self._parameter(name[-256:]) or (("%" in value or "=" in value) and self._hides(value))
 
     def _hides(self, value: str) -> bool:
         """Tell whether a value is itself an address or a query with a secret in it."""

@@ -1,96 +1,396 @@
-"""Replace what is secret by its field's name, at any depth."""
+"""Take what is secret out of a record: by the names of its fields, by their places, and by the form of texts.
 
+It comes last, over plain values, and fails closed: of what cannot be looked at nothing is kept.
+"""
+
+import copy
+import functools
+import hashlib
+import hmac
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from fapilog.types import Event
+import orjson
 
-DEFAULT_FIELDS: Final = (
-    "password",
-    "passwd",
-    "pwd",
-    "passphrase",
-    "secret",
-    "token",
-    "api_key",
-    "apikey",
-    "authorization",
-    "proxy_authorization",
-    "auth_header",
-    "cookie",
-    "cookies",
-    "set_cookie",
-    "session_id",
-    "csrf",
-    "xsrf",
-    "jwt",
-    "bearer",
-    "credential",
-    "credentials",
-    "private_key",
-    "client_secret",
-    "access_key",
-    "secret_key",
-    "encryption_key",
-    "connection_string",
-    "dsn",
-    "ssn",
-    "social_security_number",
-    "credit_card",
-    "card_number",
-    "cvv",
-    "cvc",
-)
-"""Names whose values are secret, in any case and with any separators: ``Api-Key`` is ``apiKey`` is ``API_KEY``."""
+from fapilog.detectors.credentials import CREDENTIALS
+from fapilog.detectors.names import DEFAULT_FIELDS, SECRET_SUFFIXES, Names, Paths, is_path, squeezed
+from fapilog.detectors.patterns import pattern
+from fapilog.detectors.personal import PERSONAL, PRESET_FIELDS, PRESETS
+from fapilog.detectors.scanner import Scanner
+from fapilog.diagnostics import report
+from fapilog.errors import ConfigurationError
+from fapilog.failpoints import hit
+from fapilog.masks import Masks
+from fapilog.types import RESERVED_FIELDS, Event
 
-SECRET_SUFFIXES: Final = (
-    "_password",
-    "_passwd",
-    "_secret",
-    "_token",
-    "_api_key",
-    "_private_key",
-    "_secret_key",
-    "_credentials",
-    "_cookie",
-)
+__all__ = ["DEFAULT_FIELDS", "SECRET_SUFFIXES", "Finding", "Redact"]
 
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
+Mode: TypeAlias = Literal["mask", "partial", "hash", "drop", "tokenize"]
+Group: TypeAlias = Literal["fields", "texts", "urls", "credentials"]
+
+FAILED: Final = "<redaction failed>"
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+
+_OURS: Final = RESERVED_FIELDS | {
+    *("exception", "stack", "_truncated", "_coerced", "_more_keys", "_repeated", "_throttled"),
+    *("_processor_error", "_enricher_error", "_filter_error", "_schema_error", "_schema_errors"),
+    *("_level_error", "_format_error"),
+}
+_IDS: Final = {
+    "timestamp": re.compile(r"[0-9T:.\-]{20,30}Z"),
+    "level": re.compile(r"[a-z]{4,8}"),
+    "id": re.compile(r"[0-9A-Za-z\-]{1,64}"),
+    "trace_id": re.compile(r"[0-9a-f]{32}"),
+    "span_id": re.compile(r"[0-9a-f]{16}"),
+    "parent_span_id": re.compile(r"[0-9a-f]{16}"),
+    "request_id": re.compile(r"[A-Za-z0-9._\-]{1,128}"),
+    "trace_flags": re.compile(r"[0-9a-f]{2}"),
+}
+"""What fapilog makes itself, and never touches while it looks like it."""
+
+_DROPPED: Final = object()
+_KEPT_AT_END: Final = 4
+_LEAST_FOR_PARTIAL: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that redaction takes out of an event. It never holds the value."""
+
+    path: str
+    """Where it is: names and positions, joined by dots."""
+
+    rule: str
+    """By which rule: ``field:password``, ``path:user.*.email``, ``allow``, or the name of a detector."""
+
+    confidence: float
+    """How sure the rule is, from 0 to 1."""
+
+    mode: str
+    """What is done with it."""
 
 
 class Redact:
-    """A processor that puts a mask where a field's name says its value is secret.
+    """A processor that takes out what is secret.
 
     It expects plain values (see `fapilog.encoding.plain`), so that nothing can expand after it.
     """
 
-    def __init__(self, fields: Iterable[str] = (), replacement: str = "REDACTED") -> None:
-        """Mask `DEFAULT_FIELDS` and *fields* with *replacement*."""
-        self._names = {_words(name).replace("_", "") for name in (*DEFAULT_FIELDS, *fields)}
+    def __init__(
+        self,
+        fields: Iterable[str] = (),
+        replacement: str = "REDACTED",
+        *,
+        patterns: Mapping[str, str] | Iterable[str] = (),
+        presets: Iterable[str] = (),
+        allow: Iterable[str] = (),
+        keep: Iterable[str] = (),
+        off: Iterable[str] = (),
+        mode: Mode = "mask",
+        modes: Mapping[str, str] | None = None,
+        key: str | bytes | None = None,
+        tokenizer: Callable[[str, str], str] | None = None,
+        functions: Iterable[Callable[[str, Any], Any]] = (),
+    ) -> None:
+        """Decide once what is looked for, and what is done with it.
+
+        Args:
+            fields: Names and places (``user.*.email``) that are secret beside `DEFAULT_FIELDS`.
+            replacement: What stands in place of a secret; with ``{rule}`` in it the rule is put there.
+            patterns: Regular expressions, by name or not, of what is secret in texts.
+            presets: Which of `fapilog.detectors.personal.PRESETS` are on.
+            allow: If there are any, only fields of these names, or at these places, are kept.
+            keep: Names and places that are no secret, whatever their name is.
+            off: Groups (fields, texts, urls, credentials) and single rules that are not applied.
+            mode: What is done with a secret: mask, partial, hash, drop or tokenize.
+            modes: What is done otherwise, by rule.
+            key: The key of the hashes.
+            tokenizer: Called with a secret text and its rule; returns what to keep of it.
+            functions: Called with the path of each text and the text; return what to keep of it.
+
+        Raises:
+            ConfigurationError: One of these is not what it should be.
+        """
+        presets, off = list(presets), frozenset(off)
         self._replacement = replacement
+        self._names = Names(
+            [*fields, *[name for preset in presets for name in PRESET_FIELDS.get(preset, ())]],
+            keep,
+            defaults="fields" not in off,
+        )
+        self._allow = list(allow)
+        self._allowed_names = {squeezed(name) for name in self._allow if not is_path(name)}
+        self._allowed_paths = Paths(name for name in self._allow if is_path(name))
+        self._mode: Mode = mode
+        self._modes = dict(modes or {})
+        self._key = key.encode() if isinstance(key, str) else key
+        self._tokenizer = tokenizer
+        self._functions = tuple(functions)
+        self._credentials = tuple(each for each in CREDENTIALS if each.name not in off and "credentials" not in off)
+        wanted = {name for preset in presets for name in PRESETS.get(preset, ())} - off
+        named = (
+            patterns.items()
+            if isinstance(patterns, Mapping)
+            else [(f"pattern-{n}", p) for n, p in enumerate(patterns, 1)]
+        )
+        self._more = (
+            *[detector for name, detector in PERSONAL.items() if name in wanted],
+            *[pattern(source, name) for name, source in named],
+        )
+        """Those that may find something in a short text, too."""
+        self._cards = "card" in wanted
+        self._check(presets, off)
+        self.confidence = {each.name: each.confidence for each in (*self._credentials, *self._more)}
+        scanner = Scanner(
+            rule=self._rule,
+            stems=self._names.stems,
+            hides=Masks(self.matches, replacement).hides if "urls" not in off else None,
+            credentials=self._credentials,
+            more=self._more,
+            texts="texts" not in off,
+            masked=replacement,
+        )
+        self._find = scanner.find
+        self.scanner = scanner
+        self.counts: dict[str, int] = dict.fromkeys(
+            [
+                *self._names.rules,
+                *self.confidence,
+                "url_userinfo",
+                "url_parameter",
+                "allow",
+                "function",
+                "cut",
+                "failed",
+            ],
+            0,
+        )
+        """How often each rule was applied. Every rule is there from the start."""
+
+    def _check(self, presets: Sequence[str], off: Iterable[str]) -> None:
+        """Refuse what is not known, or would do nothing."""
+        rules = {*self._names.rules, *[each.name for each in (*CREDENTIALS, *self._more)], *PERSONAL}
+        rules |= {"url_userinfo", "url_parameter", "allow"}
+        for kind, given, known in (
+            ("preset", presets, PRESETS),
+            ("group or rule to turn off", off, {*GROUPS, *rules}),
+            ("rule", self._modes, rules),
+            ("mode", [self._mode, *self._modes.values()], MODES),
+        ):
+            for each in given:
+                if each not in known:
+                    raise ConfigurationError(
+                        f"no redaction {kind} is called {each!r}; known: {', '.join(sorted(known))}"
+                    )
+        used = {self._mode, *self._modes.values()}
+        if "hash" in used and not self._key:
+            raise ConfigurationError("redaction by hash needs a key: set FAPILOG_REDACT_KEY")
+        if "tokenize" in used and self._tokenizer is None:
+            raise ConfigurationError("redaction by token needs a function: set redact_tokenizer")
 
     def matches(self, name: str) -> bool:
         """Tell whether the value of a field of that *name* is secret."""
-        words = _words(name)
-        return words.replace("_", "") in self._names or words.endswith(SECRET_SUFFIXES)
+        return self._rule(name) is not None
+
+    def _rule(self, name: str) -> str | None:
+        return self._names.rule(name if len(name) <= 128 else name[-128:])
+
+    def forget_counts(self) -> None:
+        """Begin to count anew, as in a forked child."""
+        self.counts = dict.fromkeys(self.counts, 0)
+
+    # ---- the fast path
+
+    def leaves(self, name: str) -> bool:
+        """Tell whether a field of that name at the top of a record stays, as far as its name goes."""
+        return (
+            not self._functions
+            and self._rule(name) is None
+            and not self._names.place((name,))
+            and (not self._allow or self._is_allowed((name,)))
+            and self.scanner.is_clean(name)
+        )
+
+    # ---- a whole record
 
     def __call__(self, logger: Any, method_name: str, event: Event) -> Event:
-        """Return *event* with every secret value replaced."""
-        return {
-            name: self._replacement if self.matches(name) and value is not None else self._nested(value)
-            for name, value in event.items()
-        }
+        """Return *event* without what is secret. A field that cannot be looked at becomes ``<redaction failed>``."""
+        kept = {}
+        for name, value in event.items():
+            known = _IDS.get(name)
+            if known is not None and type(value) is str and known.fullmatch(value) and not self._rule(name):
+                kept[name] = value
+                continue
+            try:
+                hit("redact")
+                said = self._member((), name, value)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a function of the user's may raise SystemExit
+                said = name, self._fail(error)
+            if said[1] is not _DROPPED:
+                kept[_free(said[0], kept)] = said[1]
+        return kept
 
-    def _nested(self, value: Any) -> Any:
-        if type(value) is dict:
-            return self(None, "", value)
-        if type(value) is list:
-            return [self._nested(item) for item in value]
+    def explain(self, event: Mapping[str, Any]) -> list[Finding]:
+        """Say what would be taken out of an event of plain values, and why. Nothing is counted."""
+        asked = copy.copy(self)
+        found: list[Finding] = []
+
+        def note(rule: str, path: Sequence[str], confidence: float = 1.0) -> None:
+            found.append(Finding(".".join(path), rule, confidence, self._modes.get(rule, self._mode)))
+
+        asked._note = note  # type: ignore[method-assign]
+        asked(None, "", dict(event))
+        return found
+
+    def _note(self, rule: str, path: Sequence[str], confidence: float = 1.0) -> None:
+        self.counts[rule] += 1  # no thread can come between: every rule is there, and nothing is called
+
+    def _fail(self, error: BaseException) -> str:
+        self._note("failed", ())
+        report(f"redaction failed and a field was withheld: {type(error).__name__}", key="redaction failed")
+        return FAILED
+
+    def _member(self, path: tuple[str, ...], name: str, value: Any) -> tuple[str, Any]:
+        """Return a field's name and value without what is secret in either."""
+        here = (*path, name)
+        rule = self._names.place(here)
+        if rule is None:
+            rule = self._rule(name)
+        shown = name if len(name) < 5 else self._text(name, here)
+        if rule and value is not None:
+            return shown, self._hidden(rule, value, here)
+        return shown, self._value(here, value)
+
+    def _value(self, path: tuple[str, ...], value: Any) -> Any:
+        kind = type(value)
+        if self._allow and not self._is_allowed(path) and kind is not dict and kind is not list and value is not None:
+            return self._hidden("allow", value, path)
+        if kind is str:
+            for function in self._functions:
+                said = function(".".join(path), value)
+                if type(said) is not str:
+                    raise TypeError
+                if said != value:
+                    self._note("function", path)
+                value = said
+            return self._text(value, path)
+        if kind is dict:
+            return self._object(path, value)
+        if kind is list:
+            return self._list(path, value)
+        if kind is int and self._cards and value >= 10**11 and self._text(str(value), path) != str(value):
+            return self._text(str(value), path)
         return value
 
+    def _object(self, path: tuple[str, ...], value: dict[str, Any]) -> dict[str, Any]:
+        named = value.get("name", value.get("key"))
+        pair = self._rule(named) if "value" in value and type(named) is str else None
+        kept: dict[str, Any] = {}
+        for name, item in value.items():
+            if pair is not None and name == "value" and item is not None:
+                said: tuple[str, Any] = name, self._hidden(pair, item, (*path, name))
+            else:
+                said = self._member(path, name, item)
+            if said[1] is not _DROPPED:
+                kept[_free(said[0], kept)] = said[1]
+        return kept
 
-def _words(name: str) -> str:
-    """Lower-case a name and put one underscore between its words: ``X-API-Key`` and ``xApiKey`` are ``x_api_key``."""
-    return _SEPARATORS.sub("_", _CAMEL.sub("_", name).lower()).strip("_")
+    def _list(self, path: tuple[str, ...], value: list[Any]) -> list[Any]:
+        """Look at each item; in a list of pairs, as headers are, the first of two may name the second."""
+        kept = []
+        for at, item in enumerate(value):
+            here = (*path, str(at))
+            if type(item) is list and len(item) == 2 and type(item[0]) is str and item[1] is not None:
+                rule = self._rule(item[0])
+                if rule:
+                    hidden = self._hidden(rule, item[1], (*here, "1"))
+                    kept.append([item[0]] if hidden is _DROPPED else [item[0], hidden])
+                    continue
+            rule = self._names.place(here)
+            said = self._hidden(rule, item, here) if rule and item is not None else self._value(here, item)
+            if said is not _DROPPED:
+                kept.append(said)
+        return kept
+
+    def _is_allowed(self, path: tuple[str, ...]) -> bool:
+        """Tell whether what is at *path*, or above it, was named as allowed, or is fapilog's own."""
+        if path[0] in _OURS or path[0] in _IDS:
+            return True
+        if any(squeezed(name) in self._allowed_names for name in path):
+            return True
+        return bool(self._allowed_paths) and any(
+            self._allowed_paths.find(path[:size]) for size in range(1, len(path) + 1)
+        )
+
+    # ---- one value
+
+    def _hidden(self, rule: str, value: Any, path: Sequence[str]) -> Any:
+        """Return what stands in place of a secret value."""
+        self._note(rule, path)
+        mode = self._modes.get(rule, self._mode)
+        if mode == "drop":
+            return _DROPPED
+        if mode == "mask" or (mode == "partial" and type(value) in (dict, list)):
+            return self._replacement.replace("{rule}", rule)
+        return self._changed(mode, rule, value if type(value) is str else orjson.dumps(value).decode())
+
+    def _mask(self, rule: str, said: str, *, named: bool) -> str:
+        """Return what stands in place of a part of a text."""
+        mode = self._modes.get(rule, self._mode)
+        if mode == "drop":
+            return ""
+        if mode != "mask":
+            return self._changed(mode, rule, said)
+        if named or "{rule}" in self._replacement:
+            return self._replacement.replace("{rule}", rule)
+        return f"<{self._replacement.lower()}:{rule}>"
+
+    def _changed(self, mode: str, rule: str, said: str) -> str:
+        if mode == "hash":
+            digest = hmac.new(self._key or b"", said.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+            return f"<hash:{digest[:24]}>"
+        if mode == "tokenize" and self._tokenizer is not None:
+            token = self._tokenizer(said, rule)
+            if type(token) is not str:
+                raise TypeError
+            return token
+        if len(said) < _LEAST_FOR_PARTIAL:
+            return self._replacement.replace("{rule}", rule)
+        return f"{self._replacement.replace('{rule}', rule)}-{said[-_KEPT_AT_END:]}"
+
+    def text(self, said: str) -> str:
+        """Return a text without what is secret in it."""
+        return self._text(said, ())
+
+    def _text(self, said: str, path: Sequence[str]) -> str:
+        spans = self._find(said)
+        if not spans:
+            return said
+        parts = []
+        at = 0
+        for start, end, rule in spans:
+            if end <= at:
+                continue
+            begin = max(start, at)  # of two that overlap, nothing is left between
+            self._note(rule, path, self.confidence.get(rule, 0.9))
+            named = rule.startswith(("field:", "path:")) or rule in ("url_parameter", "url_userinfo")
+            parts += [said[at:begin], self._mask(rule, said[begin:end], named=named)]
+            at = end
+        return "".join([*parts, said[at:]])
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+@functools.cache
+def default() -> Redact:
+    """Return what redacts where nothing is configured."""
+    return Redact()

@@ -1,4 +1,10 @@
 import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,11 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fapilog import bind_context, bind_request, log
+from fapilog import LoggingSettings, bind_context, bind_request, configure_logging, log, redaction
 from fapilog.context import RequestContext, current_request
+from fapilog.detectors import texts
 from fapilog.encoding import plain
+from fapilog.errors import ConfigurationError
+from fapilog.metrics import prometheus_text
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES, Redact
-from fapilog.testing import capture
+from fapilog.testing import CollectingSink, capture
 from fapilog.types import Event
 
 CANARY = "canary-9b1e"
@@ -164,3 +173,314 @@ def test_a_redactor_that_fails_lets_nothing_through(
     assert CANARY not in repr(records) + capfd.readouterr().err
     assert [record["_redaction"] for record in records] == ["<redaction failed>"] * 2
     assert records[0]["event"] == "x"
+
+
+PLACES: list[tuple[str, Event]] = [  # what is taken out has the value 0
+    ("user.*.email", {"user": {"home": {"email": 0}, "email": 1}, "email": 2}),
+    ("payload.card.number", {"payload": {"card": {"number": 0}}, "number": 1}),
+    ("**.iban", {"iban": 0, "x": [{"y": {"IBAN": 0}}]}),
+    ("users.email", {"users": [{"email": 0}, {"name": 1}]}),
+    ("users.0.email", {"users": [{"email": 0}, {"email": 1}]}),
+    ("users.*.email", {"users": [{"email": 0}]}),
+    ("Order.Card-Holder", {"order": {"cardHolder": 0}}),
+    ("a.b", {"a.b": 0, "a": {"b": 0, "c": {"b": 1}}}),
+    ("*_pin", {"card_pin": 0, "pin": 1, "x": {"SIM-PIN": 0}}),
+    ("a.**.z", {"a": {"z": 0, "b": {"c": {"z": 0}}}, "z": 1}),
+    ("a.*", {"a": {"b": 0, "c": 0}, "b": 1}),
+    ("a.x*y", {"a": {"xy": 0, "x1y": 0, "x": 1}}),
+]
+
+
+def masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: masked(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    return "REDACTED" if value == 0 else value
+
+
+@pytest.mark.parametrize(("place", "event"), PLACES)
+def test_a_place_is_secret(place: str, event: Event) -> None:
+    assert Redact([place])(None, "", event) == masked(event)
+
+
+def test_a_name_or_a_place_that_is_kept_is_no_secret() -> None:
+    redact = Redact(["pin"], keep=["token", "batch.secret"])
+    event = {"token": "a", "pin": 1, "batch": {"secret": "b"}, "secret": "c", "text": "token=a pin=1"}
+    assert redact(None, "", event) == {
+        **event, "pin": "REDACTED", "secret": "REDACTED", "text": "token=a pin=REDACTED"
+    }  # fmt: skip
+
+
+def test_of_an_allow_list_only_what_is_named_is_kept() -> None:
+    with capture(redact_allow=["order_id", "user.name", "items"], service="shop") as captured:
+        for _ in range(2):
+            log.info("placed", order_id=7, user={"name": "ann", "city": "x"}, items=[{"sku": 1}], note="y", none=None)
+        log.info("by %s", "ann", _args=["z"], password="p")
+        first, second, third = captured.records
+    assert {name: first[name] for name in ("order_id", "user", "items", "note", "none")} == {
+        "order_id": 7,
+        "user": {"name": "ann", "city": "REDACTED"},
+        "items": [{"sku": 1}],
+        "note": "REDACTED",
+        "none": None,
+    }
+    assert (second["note"], second["event"], second["service"]) == ("REDACTED", "placed", "shop")
+    assert (third["event"], third["_args"], third["password"]) == ("by ann", ["REDACTED"], "REDACTED")
+
+
+@pytest.mark.parametrize(
+    ("mode", "password", "text"),
+    [
+        ("mask", "REDACTED", "key <redacted:aws_key>."),
+        ("partial", "REDACTED-ABCD", "key REDACTED-MPLE."),
+        ("drop", None, "key ."),
+        ("hash", r"<hash:[0-9a-f]{24}>", r"key <hash:[0-9a-f]{24}>\."),
+        ("tokenize", "16:field:password", "key 20:aws_key."),
+    ],
+)
+def test_a_secret_is_masked_shown_in_part_dropped_hashed_or_tokenized(
+    mode: str, password: str | None, text: str
+) -> None:
+    with capture(
+        redact_mode=mode, redact_key="k", redact_tokenizer=lambda said, rule: f"{len(said)}:{rule}"
+    ) as captured:
+        log.info("key AKIAIOSFODNN7EXAMPLE.", password="long-enough-ABCD", short={"pin_token": "1234", "n_token": 5})
+        record = captured.records[0]
+    assert re.fullmatch(text, record["event"])
+    assert "1234" not in repr(record["short"])
+    assert "5" not in repr(record["short"]).partition("n_token")[2][:5]
+    assert ("password" in record) == (password is not None)
+    assert password is None or re.fullmatch(password, record["password"])
+
+
+def test_equal_values_have_equal_hashes_by_one_key_and_others_by_another() -> None:
+    one, other = Redact(["email"], mode="hash", key="a"), Redact(["email"], mode="hash", key="b")
+    first = one(None, "", {"email": "ann@example.com"})["email"]
+    assert first == one(None, "", {"x": {"email": "ann@example.com"}})["x"]["email"]
+    assert first == one.text("email=ann@example.com")[len("email=") :]
+    assert first != other(None, "", {"email": "ann@example.com"})["email"]
+
+
+def test_a_rule_may_have_a_mode_of_its_own() -> None:
+    with capture(redact_presets="pci,gdpr", redact_modes="card=partial, email=drop") as captured:
+        log.info("x", text="4111111111111111 of ann@example.com", password="long-enough-ABCD")
+        record = captured.records[0]
+    assert (record["text"], record["password"]) == ("REDACTED-1111 of ", "REDACTED")
+
+
+def test_the_mask_names_its_rule_where_the_replacement_asks_for_it() -> None:
+    redact = Redact(replacement="<{rule}>", presets=["pci"])
+    event = {"password": "x", "text": "4111111111111111 token=y"}
+    assert redact(None, "", event) == {"password": "<field:password>", "text": "<card> token=<field:token>"}
+
+
+@pytest.mark.parametrize(
+    ("off", "event"),
+    [
+        ("fields", {"password": "x"}),
+        ("texts", {"text": "password=x"}),
+        ("urls", {"text": "http://a:b@c/?sig=d"}),
+        ("credentials", {"text": "AKIAIOSFODNN7EXAMPLE"}),
+        ("aws_key", {"text": "AKIAIOSFODNN7EXAMPLE"}),
+    ],
+)
+def test_a_group_or_a_rule_can_be_turned_off(off: str, event: Event) -> None:
+    assert Redact()(None, "", event) != event
+    assert Redact(off=[off])(None, "", event) == event
+
+
+def test_personal_data_is_looked_for_only_when_a_preset_says_so() -> None:
+    event = {
+        "said": "ann@example.com from 10.0.0.1, 4111 1111 1111 1111",
+        "card": 4111111111111111,
+        "ms": 1700000000000,
+    }
+    assert Redact()(None, "", event) == event
+    redacted = Redact(presets=["gdpr"])(None, "", event)
+    assert redacted == {
+        "said": "<redacted:email> from <redacted:ip>, <redacted:card>", "card": "<redacted:card>", "ms": 1700000000000
+    }  # fmt: skip
+    for _ in range(2):
+        with capture(redact_presets=["pci"]) as captured:
+            log.info("x", n=4111111111111111)
+            log.info("x", n=7)
+            log.info("x", n=4111111111111111)
+            assert [record["n"] for record in captured.records] == ["<redacted:card>", 7, "<redacted:card>"]
+
+
+def test_what_was_logged_before_it_was_configured_is_redacted_as_configured() -> None:
+    log.info("to ann@example.com", shoe_size="41")
+    with capture(redact_presets="gdpr", redact_fields="shoe_size") as captured:
+        early = captured.records[0]
+    assert (early["event"], early["shoe_size"]) == ("to <redacted:email>", "REDACTED")
+
+
+def test_a_pattern_of_the_user_s_takes_out_its_secret_group_or_all_of_it() -> None:
+    patterns = {"order": r"ORD-(?P<secret>\d{6})", "room": r"room \d+"}
+    with capture(redact_patterns=patterns) as captured:
+        log.info("ORD-123456 in room 7")
+        assert captured.events == ["ORD-<redacted:order> in <redacted:room>"]
+        redacted = captured.handle.stats().redacted
+    assert (redacted["order"], redacted["room"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "patterns"),
+    [
+        (r"ORD-\d{2,6}, [a,b]x,(a|b,c)", [r"ORD-\d{2,6}", "[a,b]x", "(a|b,c)"]),
+        (r'["a,b", "c"]', ["a,b", "c"]),
+        (r"[ab]+c", ["[ab]+c"]),
+        ("", []),
+    ],
+)
+def test_patterns_come_from_the_environment(said: str, patterns: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAPILOG_REDACT_PATTERNS", said)
+    assert list(LoggingSettings().redact_patterns.values()) == patterns
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"redact_patterns": ["(a+)+$"]}, "a repetition inside a repetition"),
+        ({"redact_patterns": ["("]}, "is no regular expression"),
+        ({"redact_patterns": ["a*"]}, "matches the empty text"),
+        ({"redact_presets": "ccpa"}, "redact_presets"),
+        ({"redact_off": "everything"}, "'everything'"),
+        ({"redact_modes": "card=shred"}, "'shred'"),
+        ({"redact_modes": "carde=hash", "redact_key": "k"}, "'carde'"),
+        ({"redact_mode": "hash"}, "FAPILOG_REDACT_KEY"),
+        ({"redact_mode": "tokenize"}, "redact_tokenizer"),
+        ({"redact_mode": "tokenize", "redact_tokenizer": "nowhere:at_all"}, "cannot import 'nowhere:at_all'"),
+        ({"redact_functions": [7]}, "give a function"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        configure_logging(sinks=[], **options)
+
+
+def fail(*_: object) -> str:
+    raise SystemExit(CANARY)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"redact_mode": "tokenize", "redact_tokenizer": fail},
+        {"redact_mode": "tokenize", "redact_tokenizer": lambda *_: 7},
+        {"redact_functions": [fail]},
+        {"redact_functions": [lambda *_: None]},
+    ],
+    ids=["tokenizer raises", "tokenizer returns no text", "function raises", "function returns no text"],
+)
+def test_a_function_of_the_user_s_that_fails_masks_the_whole_field(
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with configure_logging(sinks=[sink := CollectingSink()], **options) as handle:
+        log.info("x", text=f"{CANARY} token=abc", kept=7, deep={"password": CANARY, "a": f"b {CANARY}"})
+        handle.flush()
+        assert handle.stats().redacted["failed"] >= 2
+        assert (
+            f'fapilog_redacted_total{{rule="failed"}} {float(handle.stats().redacted["failed"])}' in prometheus_text()
+        )
+    (record,) = sink.records
+    assert (record["text"], record["deep"], record["kept"]) == ("<redaction failed>", "<redaction failed>", 7)
+    assert CANARY not in repr(sink.records) + capfd.readouterr().err
+
+
+def test_a_detector_that_fails_masks_the_field_and_keeps_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    with capture() as captured:
+        monkeypatch.setattr(texts, "pairs", fail)
+        log.info("x", text=f"password={CANARY}", other="y", raw=[1])
+        record = captured.records[0]
+    assert (record["text"], record["other"], record["event"]) == ("<redaction failed>", "y", "x")
+
+
+def test_a_redactor_that_fails_at_every_field_leaves_records_without_values() -> None:
+    script = f"""
+from fapilog import configure_logging, log
+with configure_logging(sinks=["stdout"], json_console="json"):
+    log.info("x", nested=["{CANARY}"], other="y")
+"""
+    environment = {**os.environ, "FAPILOG_TESTING": "1", "FAPILOG_FAILPOINT": "redact:raise:always"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    (line,) = done.stdout.splitlines()
+    record = json.loads(line)
+    assert (record["nested"], record["other"], record["event"]) == ("<redaction failed>",) * 3
+    assert record["level"] == "info"
+    assert CANARY not in done.stdout + done.stderr
+
+
+def test_a_function_of_the_user_s_sees_each_text_with_its_path() -> None:
+    seen = []
+
+    def function(path: str, text: str) -> str:
+        seen.append(path)
+        return text.replace("ann", "?")
+
+    with capture(redact_functions=[function]) as captured:
+        for _ in range(2):
+            log.info("ann was here", user={"names": ["ann"]}, n=1)
+        assert [(each["event"], each["user"]) for each in captured.records] == [("? was here", {"names": ["?"]})] * 2
+    assert "user.names.0" in seen
+
+
+def test_explain_says_what_would_go_and_why_and_never_what_it_is() -> None:
+    with capture(redact_fields=["user.*.shoe"], redact_presets=["gdpr"], redact_modes={"email": "drop"}) as captured:
+        found = redaction.explain(
+            {
+                "event": f"token={CANARY}",
+                "user": {"a": {"shoe": CANARY, "mail": ["ann@example.com"]}},
+                "Pass-Word": CANARY,
+            }
+        )
+        assert captured.records == []
+    assert [(each.path, each.rule, each.confidence, each.mode) for each in found] == [
+        ("event", "field:token", 0.9, "mask"),
+        ("user.a.shoe", "path:user.*.shoe", 1.0, "mask"),
+        ("user.a.mail.0", "email", 0.95, "drop"),
+        ("Pass-Word", "field:password", 1.0, "mask"),
+    ]
+    assert CANARY not in repr(found)
+    assert redaction.explain("order placed") == []
+
+
+def test_every_rule_is_counted_from_nought() -> None:
+    with configure_logging(sinks=[]) as handle:
+        assert set(handle.stats().redacted.values()) == {0}
+        log.info("x", password="a", url="http://u:p@h/", text="AKIAIOSFODNN7EXAMPLE AKIAIOSFODNN7EXAMPLE")
+        redacted = handle.stats().redacted
+        told = prometheus_text()
+    assert {rule: count for rule, count in redacted.items() if count} == {
+        "field:password": 1, "url_userinfo": 1, "aws_key": 2
+    }  # fmt: skip
+    assert 'fapilog_redacted_total{rule="aws_key"} 2.0' in told
+    assert 'fapilog_redacted_total{rule="jwt"} 0.0' in told
+
+
+def test_the_key_of_the_hashes_is_in_no_repr() -> None:
+    settings = LoggingSettings(redact_mode="hash", redact_key=CANARY)
+    assert CANARY not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_what_many_threads_take_out_is_counted_exactly() -> None:
+    redact = Redact()
+
+    def work() -> None:
+        for _ in range(2_000):
+            redact(None, "", {"password": "x", "text": "token=y AKIAIOSFODNN7EXAMPLE"})
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert {rule: count for rule, count in redact.counts.items() if count} == {
+        "field:password": 8_000, "field:token": 8_000, "aws_key": 8_000
+    }  # fmt: skip
