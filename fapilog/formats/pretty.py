@@ -39,6 +39,20 @@ _UNSAFE: Final = re.compile(
 )
 
 
+class Pretty:
+    """The format of that name."""
+
+    media_type: Final = "text/plain; charset=utf-8"
+
+    def __init__(self, *, colour: bool = False) -> None:
+        """Use ANSI colours if *colour* is true."""
+        self._colour = colour
+
+    def __call__(self, line: bytes) -> bytes:
+        """Return one record as text, ending in a newline."""
+        return pretty(line, colour=self._colour).encode("utf-8", "backslashreplace")
+
+
 def pretty(line: bytes, *, colour: bool) -> str:
     """Return one record as text for a terminal, ending in a newline.
 
