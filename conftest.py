@@ -17,6 +17,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from fapilog import runtime
 from fapilog.diagnostics import report
 from fapilog.logger import slot
+from fapilog.processors.validate import SCHEMAS
 from fapilog.testing import clear_context
 
 
@@ -35,6 +36,7 @@ def _end(namespace: dict[str, Any]) -> None:
     if running is not None:
         runtime._state.close(running, 5.0)
     clear_context()
+    SCHEMAS.clear()
     before, variables = namespace["_before"]
     os.chdir(before)
     os.environ.update(variables)

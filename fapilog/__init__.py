@@ -4,12 +4,16 @@
 `log.info("order placed", order_id=7)` logs, from any handler, thread or task.
 """
 
+from fapilog import redaction
 from fapilog.alerts import Alert
 from fapilog.context import bind_context, bind_request, bound_context, unbind_context
 from fapilog.decorators import log_execution, timed_operation
 from fapilog.logger import BoundLogger, get_logger, log
 from fapilog.middleware import LoggingMiddleware
-from fapilog.runtime import Handle, configure_logging
+from fapilog.processors.enrich import clear_enrichers, register_enricher
+from fapilog.processors.validate import event_schema
+from fapilog.runtime import Handle, configure_logging, set_level
+from fapilog.serializers import lazy, register_serializer
 from fapilog.settings import LoggingSettings
 from fapilog.trace import get_trace_id
 
@@ -22,11 +26,18 @@ __all__ = [
     "bind_context",
     "bind_request",
     "bound_context",
+    "clear_enrichers",
     "configure_logging",
+    "event_schema",
     "get_logger",
     "get_trace_id",
+    "lazy",
     "log",
     "log_execution",
+    "redaction",
+    "register_enricher",
+    "register_serializer",
+    "set_level",
     "timed_operation",
     "unbind_context",
 ]

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from fapilog.bodies import BodyOptions
 from fapilog.diagnostics import report
 from fapilog.encoding import text
@@ -24,6 +26,18 @@ Clock: TypeAlias = Callable[[], float]
 ADDED_HEADERS: Final = ("x-request-id", "traceresponse", "x-response-time-ms", "server-timing")
 """What can be added to a response."""
 
+_PLAIN: Final = (
+    *("method", "path", "status_code", "duration_ms", "request_bytes", "response_bytes", "scheme", "http_version"),
+    *("ttfb_ms", "route", "client_ip", "user_agent"),
+)
+PLAIN_RECORD: Final = (
+    b'"method":%b,"path":%b,"status_code":%d,"duration_ms":%.3f,"request_bytes":0,"response_bytes":%d,'
+    b'"scheme":%b,"http_version":%b,"ttfb_ms":%.3f,"route":%b,"client_ip":%b,"user_agent":%b'
+)
+"""The fields of the record of a request like most."""
+
+_MAX_SPELLED: Final = 1_000
+
 _WORDS_FOR_A_USER: Final = ("identity", "id", "display_name")
 _MAX_USER: Final = 256
 
@@ -42,11 +56,36 @@ def levels_of(changes: Mapping[str, int]) -> dict[int, int]:
     return levels
 
 
+class Spelled(dict[Any, bytes]):
+    """What the values that most requests share look like in JSON; none of them is secret."""
+
+    def __init__(self, is_clean: Callable[[str], bool]) -> None:
+        """Take a text only if *is_clean* says so."""
+        super().__init__()
+        self._is_clean = is_clean
+
+    def __missing__(self, value: Any) -> bytes:
+        said = value[:MAX_HEADER].decode("latin-1") if type(value) is bytes else value
+        if type(said) is not str or not self._is_clean(said):
+            raise TypeError
+        encoded = orjson.dumps(said)
+        if len(self) >= _MAX_SPELLED:
+            self.clear()
+        self[value] = encoded
+        return encoded
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """What is told of a request, decided once."""
 
     masks: Masks
+    leaves: Callable[[str], bool]
+    """Tells whether a field of that name stays in a record as it is, unless its text is secret."""
+
+    is_clean: Callable[[str], bool]
+    """Tells whether nothing in a text is secret."""
+
     log: bool = True
     """Whether there is an access record at all."""
 
@@ -73,6 +112,9 @@ class Access:
     added: frozenset[bytes] = frozenset({b"x-request-id", b"traceresponse"})
     """The names of the headers that are added to responses."""
 
+    lends_user: bool = False
+    """Whether every record of a request may ask for its user."""
+
     drain: Callable[[], Awaitable[None]] | None = None
     """Awaited before the end of each response."""
 
@@ -81,8 +123,13 @@ class Access:
         more = self.user or self.request_headers or self.response_headers
         object.__setattr__(self, "tells_more", bool(more))
         ids_alone = self.added == {b"x-request-id", b"traceresponse"}
-        object.__setattr__(self, "simple", ids_alone and self.bodies is None and self.drain is None)
+        plain = self.bodies is None and self.drain is None and not self.lends_user
+        object.__setattr__(self, "simple", ids_alone and plain)
         object.__setattr__(self, "flat", not more and self.bodies is None)
+        # Whatever else is asked for takes the way on which every field is looked at.
+        plain = self.flat and self.slow_ms is None and self.client_ip is None and all(map(self.leaves, _PLAIN))
+        object.__setattr__(self, "plain", plain)
+        object.__setattr__(self, "spelled", Spelled(self.is_clean))
         object.__setattr__(self, "times", not self.added.isdisjoint({b"x-response-time-ms", b"server-timing"}))
 
     tells_more: bool = field(init=False)
@@ -93,6 +140,11 @@ class Access:
 
     flat: bool = field(init=False)
     """Whether every field of a record is a string or a number, unless there is an error."""
+
+    plain: bool = field(init=False)
+    """Whether a record may be made of `PLAIN_RECORD`."""
+
+    spelled: Spelled = field(init=False)
 
     times: bool = field(init=False)
     """Whether one of them tells the time."""
@@ -118,7 +170,7 @@ def describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any
     if agent is not None:
         fields["user_agent"] = agent[:MAX_HEADER].decode("latin-1")
     if "user" in scope:
-        user_id = _user_id(scope["user"])
+        user_id = user_name(scope["user"])
         if user_id is not None:
             fields["user_id"] = user_id
 
@@ -141,7 +193,7 @@ def tell_more(
         fields["response_headers"] = access.response_headers(answered)
 
 
-def _user_id(user: Any) -> str | None:
+def user_name(user: Any) -> str | None:
     """Return the name of the user that an authenticating middleware has left in the scope."""
     with suppress(Exception):  # a class of the user's: whatever its properties raise
         if type(user) is str or type(user) is int:

@@ -1,11 +1,11 @@
-"""The command `fapilog`: ask the store, and look after it."""
+"""The command `fapilog`: ask the store and look after it, and read log files."""
 
 import argparse
 import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, the process's own by default, and return the exit code."""
     parser = argparse.ArgumentParser(prog="fapilog", description="Ask a fapilog store, and look after it.")
     commands = parser.add_subparsers(required=True, metavar="command", title="commands")
-    for add in (_add_demo, _add_doctor, _add_query, _add_compact):
+    for add in (_add_demo, _add_doctor, _add_query, _add_compact, _add_cat, _add_tail):
         add(commands)
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -149,6 +149,65 @@ def _compact(arguments: argparse.Namespace) -> int:
     for problem in result.problems:
         _say(problem)
     return FAILED if result.problems else 0
+
+
+def _add_cat(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "cat",
+        help="print log files, compressed or not",
+        description="Print log files, decompressed as the end of each name says (.gz, .bz2, .zip, .xz, .zst).",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="file", help="such as app.log, or app.*.log.gz")
+    parser.add_argument(
+        "--rotated", action="store_true", help="print before each file what was put aside of it, oldest first"
+    )
+    parser.set_defaults(run=_cat)
+
+
+def _cat(arguments: argparse.Namespace) -> int:
+    from fapilog.files.reading import lines, whole  # noqa: PLC0415 - as above
+
+    read = whole if arguments.rotated else lines
+    return _print_lines(line for path in arguments.files for line in read(path))
+
+
+def _add_tail(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "tail",
+        help="print the last lines of a log file",
+        description="Print the last lines of a log file. If it has fewer, those of what was put aside of it come "
+        "first, compressed or not.",
+    )
+    parser.add_argument("file", type=Path, help="such as app.log")
+    parser.add_argument("-n", "--lines", type=int, default=10, help="how many lines (default: 10)")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on with each new line, through rotations, until interrupted"
+    )
+    parser.set_defaults(run=_tail)
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    from fapilog.files.reading import follow, last  # noqa: PLC0415 - as above
+
+    return _print_lines((follow if arguments.follow else last)(arguments.file, arguments.lines), now=arguments.follow)
+
+
+def _print_lines(lines: Iterable[bytes], *, now: bool = False) -> int:
+    """Print lines as they are, *now* or with others; on a terminal what could control it is shown, not obeyed."""
+    terminal, out = sys.stdout.isatty(), sys.stdout.buffer
+    try:
+        for line in lines:
+            shown = printable(line.decode("utf-8", "replace").rstrip("\n")) + "\n" if terminal else line
+            out.write(shown.encode() if isinstance(shown, str) else shown)
+            if now:
+                out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        out.flush()
+        _say(f"cannot read on: {error}")
+        return WRONG_INPUT
+    return 0
 
 
 def _say(message: str) -> None:

@@ -5,7 +5,7 @@ it, so a field bound to it is seen by all of them. The *bound* fields follow the
 called from here, not by the caller nor by siblings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
@@ -18,7 +18,7 @@ NOTHING: Final[Mapping[str, Any]] = {}  # a plain dict: unpacking a MappingProxy
 class RequestContext:
     """One request, from the first byte in to the last byte out and its background tasks."""
 
-    __slots__ = ("bound", "encoded", "ids", "tracestate", "within")
+    __slots__ = ("bound", "encoded", "held", "ids", "tracestate", "within")
 
     ids: Mapping[str, str]
     """`trace_id`, `span_id`, `trace_flags`, `request_id` and, if the caller sent one, `parent_span_id`. Ours, so well
@@ -33,6 +33,9 @@ class RequestContext:
     bound: dict[str, Any]
     """What `bind_request` added, from any thread: `dict.update` with string keys is one step."""
 
+    held: Any
+    """The records that wait for the end of the request, see `fapilog.pipeline.tail`; None if nothing is held back."""
+
     tracestate: str
     """What the tracing systems of our callers want to be passed on, as a header; empty if there is nothing."""
 
@@ -44,6 +47,7 @@ class RequestContext:
         self.encoded = encoded
         self.tracestate = tracestate
         self.within = None
+        self.held = None
         self.bound = {}
 
 
@@ -52,6 +56,9 @@ OURSELVES: Final = RequestContext({})
 record would make another for ever."""
 
 current_request: Final[ContextVar[RequestContext | None]] = ContextVar("fapilog_request", default=None)
+current_scope: Final[ContextVar[MutableMapping[str, Any] | None]] = ContextVar("fapilog_scope", default=None)
+"""The scope of the current request, or of the last one in this context; set only where records ask for the user."""
+
 current_fields: Final[ContextVar[Mapping[str, Any]]] = ContextVar("fapilog_fields", default=NOTHING)
 
 
@@ -97,7 +104,7 @@ def bind_request(**fields: Any) -> None:
 def remember_request(error: BaseException, request: RequestContext) -> None:
     """Note on *error* which request it left, for whoever logs it when that request is no longer current."""
     with suppress(Exception):  # an exception class may refuse attributes
-        error.__fapilog_request__ = request  # type: ignore[attr-defined]
+        error.__fapilog_request__ = request  # type: ignore[attr-defined]  # ours, put on theirs
 
 
 def remembered_request(error: BaseException | None) -> RequestContext | None:

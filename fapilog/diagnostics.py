@@ -35,6 +35,21 @@ DropReason: TypeAlias = Literal[
 ]
 """Why a record was lost. The list is closed: each reason is a label of a metric."""
 
+FilterReason: TypeAlias = Literal[
+    "level",
+    "filter",
+    "sampled",
+    "pressure",
+    "throttled",
+    "duplicate",
+    "tail",
+    "tail_full",
+    "processor",
+    "own_thread",
+    "recursion",
+]
+"""Why a record was left out on purpose, before it was given a number. Closed too, and a label of a metric."""
+
 QUIET_SECONDS: Final = 30.0
 _MAX_KEYS: Final = 1_000
 
@@ -47,6 +62,8 @@ class Reporter:
         self._fd = fd
         self._lock = threading.Lock()
         self._last: dict[str, tuple[float, int]] = {}
+        self.scrub: Callable[[str], str] = str
+        """Takes secrets out of what is written; set by what knows how."""
 
     def __call__(self, message: str, *, key: str | None = None) -> None:
         """Say *message* unless something with the same *key* (default: the message) was said a moment ago."""
@@ -68,6 +85,10 @@ class Reporter:
 
     def write(self, message: str) -> None:
         """Write one line at once, without counting."""
+        try:
+            message = self.scrub(message)
+        except Exception:  # noqa: BLE001 - what cannot be looked at must not be said
+            message = "<redaction failed>"
         line = "fapilog: " + message.replace("\n", " ").replace("\r", " ") + "\n"
         self.write_line(line.encode("utf-8", "backslashreplace"))
 

@@ -12,7 +12,9 @@ from pydantic import SecretStr, ValidationError
 from fapilog.alerts import webhook_of
 from fapilog.errors import FapilogError
 from fapilog.plugins import known
-from fapilog.runtime import check_sink, parse_sinks
+from fapilog.processors.chain import logger_levels, sieves_of
+from fapilog.processors.enrich import check
+from fapilog.runtime import check_sink, parse_sinks, redact_of
 from fapilog.settings import PREFIX, LoggingSettings
 
 _PACKAGES: Final = (
@@ -24,6 +26,7 @@ _PACKAGES: Final = (
     "starlette",
     "httpcore",
     "httpx",
+    "cramjam",
     "duckdb",
     "fastapi",
     "uvicorn",
@@ -77,8 +80,13 @@ def _settings(problems: list[str]) -> Iterator[tuple[str, str]]:
     for sink, options in settings.sink_options.items():
         for option in options:
             yield f"{PREFIX}{sink.upper()}__{option.upper()}", "set (hidden: an option may be a secret)"
+    for part in (redact_of, webhook_of, logger_levels, sieves_of):
+        try:
+            part(settings)
+        except FapilogError as error:
+            problems.append(str(error))
     try:
-        webhook_of(settings)
+        check(settings.enrich)
     except FapilogError as error:
         problems.append(str(error))
     try:

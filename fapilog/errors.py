@@ -13,11 +13,13 @@
     │   ├── BatchRejectedError               the batch, or a part of it, will never be accepted
     │   └── SinkClosedError                  nothing will ever be accepted again
     ├── DurabilityError                      a record logged with ``durable=True`` is not known to be on disk
+    ├── EventSchemaError (ValueError)        under pytest: a record does not fit what was declared, in strict mode
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
 
-A log call raises none of these but `DurabilityError`, and that only where it was asked for with ``durable=True``.
+A log call raises none of these but `DurabilityError`, and that only where it was asked for with ``durable=True``; and
+in a test `EventSchemaError`, where ``validation_mode`` is strict.
 """
 
 from collections.abc import Collection
@@ -103,6 +105,10 @@ class SinkClosedError(DeliveryError):
 
 class DurabilityError(FapilogError):
     """A record logged with ``durable=True`` was accepted, but is not known to be on disk."""
+
+
+class EventSchemaError(FapilogError, ValueError):
+    """A record does not fit what was declared of its event. Raised only while pytest runs a test, in strict mode."""
 
 
 class StoreError(FapilogError):

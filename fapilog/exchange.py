@@ -10,7 +10,19 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from fapilog.access import ADDED_HEADERS, Access, Clock, Header, Message, Receive, Scope, Send, describe, tell_more
+from fapilog.access import (
+    ADDED_HEADERS,
+    PLAIN_RECORD,
+    Access,
+    Clock,
+    Header,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    describe,
+    tell_more,
+)
 from fapilog.bodies import BodyCopies, BodyOptions
 from fapilog.types import ERROR, WARNING
 
@@ -26,6 +38,8 @@ _ANSWERED: Final = frozenset(
 ) | {b"X-Request-ID", b"TraceResponse", b"X-Response-Time-ms"}
 
 _NAME: Final = itemgetter(0)
+_dumps: Final = orjson.dumps
+_MAX_PLAIN_PATH: Final = 1_024
 
 # By name, for neither Starlette nor trio is imported here: what is raised when the client has left, or time is up.
 _CLIENT_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
@@ -121,6 +135,48 @@ class HttpExchange:
             self.response_bytes += len(message.get("body") or b"")
         self.ended = self._clock()
 
+    def plain_record(self, scope: Scope, access: Access) -> bytes | None:
+        """Return the fields of a request like most, encoded, in less than half the time that a dict of them takes.
+
+        Returns:
+            None if it has anything else to tell.
+        """
+        started, answered, ended, headers = self.started, self.answered, self.ended, self.headers
+        route = scope.get("route")
+        if (
+            ended is None
+            or answered is None
+            or route is None
+            or self.left
+            or self.request_bytes
+            or scope.get("query_string")
+            or "user" in scope
+            or "app_root_path" in scope  # mounted
+            or "fastapi" in scope  # of an included router
+            or b"content-length" in headers
+        ):
+            return None
+        try:
+            path = scope["path"]
+            if type(path) is not str or len(path) > _MAX_PLAIN_PATH or not access.is_clean(path):
+                return None
+            spelled = access.spelled
+            return PLAIN_RECORD % (
+                spelled[scope["method"]],
+                _dumps(path),
+                self.status,
+                (ended - started) * 1e3,
+                self.response_bytes,
+                spelled[scope["scheme"]],
+                spelled[scope["http_version"]],
+                (answered - started) * 1e3,
+                spelled[route.path_format],
+                spelled[scope["client"][0]],
+                spelled[headers[b"user-agent"]],
+            )
+        except (AttributeError, IndexError, KeyError, TypeError):  # odd, or without a client or a user agent
+            return None
+
     def outcome(self, scope: Scope, error: BaseException | None, access: Access) -> tuple[int, str, dict[str, Any]]:
         """Return level, event and fields of the access record.
 
@@ -168,12 +224,12 @@ class HttpExchange:
                 fields["status_code"] = 500  # which is what the server sends in this case
             return _blame(error, fields), "request failed", fields
         level = access.levels.get(status, ERROR)  # type: ignore[arg-type]
-        if access.slow_ms is not None and self._waited(fields) >= access.slow_ms:
+        if access.slow_ms is not None and self.waited(fields) >= access.slow_ms:
             fields["slow"] = True
             level = max(level, WARNING)
         return level, event, fields
 
-    def _waited(self, fields: Mapping[str, Any]) -> float:
+    def waited(self, fields: Mapping[str, Any]) -> float:
         """Return how long the client waited. A stream of events is there when it begins, and need not end."""
         if any(name == b"content-type" and b"text/event-stream" in value for name, value in self.response_headers):
             return float(fields.get("ttfb_ms", 0.0))
@@ -249,6 +305,10 @@ class WebSocketExchange:
                 self.close_code = message.get("code", 1000)
             self.ended = self._clock()
 
+    def plain_record(self, scope: Scope, access: Access) -> bytes | None:
+        """Return None: what a websocket has to tell is told field by field."""
+        return None
+
     def outcome(self, scope: Scope, error: BaseException | None, access: Access) -> tuple[int, str, dict[str, Any]]:
         """Return level, event and fields of the access record.
 
@@ -278,6 +338,10 @@ class WebSocketExchange:
         if status is None:
             fields["status_code"] = 500
         return _blame(error, fields), "websocket failed", fields
+
+    def waited(self, _fields: Mapping[str, Any]) -> float:
+        """Return how long the client waited, which is 0: a websocket is no slower for being open long."""
+        return 0.0
 
 
 def copied(

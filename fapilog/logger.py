@@ -12,23 +12,44 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, Self
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final, Self, get_args
 
 import orjson
 import structlog
 from structlog import contextvars as structlog_contextvars
 
 from fapilog import forks
-from fapilog.context import NOTHING, OURSELVES, current_fields, current_request
-from fapilog.diagnostics import report, surface_bugs
-from fapilog.encoding import LIMITS, OPTIONS, PLAIN_TYPES, encode, encode_text, plain_fields, text
-from fapilog.errors import DurabilityError
+from fapilog.context import NOTHING, OURSELVES, RequestContext, current_fields, current_request
+from fapilog.diagnostics import FilterReason, report, surface_bugs
+from fapilog.encoding import (
+    LIMITS,
+    NOTES,
+    OPTIONS,
+    OWN_KEYS,
+    Limits,
+    cut,
+    encode,
+    encode_text,
+    plain,
+    plain_fields,
+    text,
+)
+from fapilog.errors import DurabilityError, EventSchemaError
 from fapilog.forks import same_process
 from fapilog.pipeline.ledger import Stats
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
+from fapilog.pipeline.tail import Tail
 from fapilog.processors import exceptions
+from fapilog.processors import redact as redaction
+from fapilog.processors.filter import Filter
+from fapilog.processors.levels import Levels, Table
 from fapilog.processors.redact import Redact
+from fapilog.processors.sieve import Sieve, Surroundings, is_exception, leading
+from fapilog.processors.validate import Validate
+from fapilog.serializers import Lazy
 from fapilog.trace import SDK, in_active_span
 from fapilog.types import (
     CRITICAL,
@@ -47,12 +68,7 @@ from fapilog.types import (
     nearest_level,
 )
 
-SUSPECT_BYTES: Final = LIMITS.string
-"""A line longer than this may hold a string that has to be cut."""
-
 LEVEL_FIELDS: Final = {number: b'"level":"%b"' % name.encode() for number, name in LEVEL_NAMES.items()}
-_LINE: Final = b'{"timestamp":"%b%06dZ",%b,"event":%b,%b,%b%b%b'
-_LINE_WITHOUT_FIELDS: Final = b'{"timestamp":"%b%06dZ",%b,"event":%b,%b%b%b%b'
 EARLY_RECORDS: Final = 1_000
 MAX_SAFE_NAMES: Final = 10_000
 _OWN: Final = ("timestamp", "level", "event", "logger")
@@ -64,7 +80,26 @@ _IDS: Final = {
     "trace_flags": re.compile(r"[0-9a-f]{2}"),
 }
 _MODULES: Final = sys.modules
+
+# What the hot path calls, each a name of its own: a look into a module or a type less.
+_now: Final = time.time_ns
+_dumps: Final = orjson.dumps
+_request: Final = current_request.get
+_fields: Final = current_fields.get
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable"})
+_FORMATS: Final = (str, Lazy)
+_NUMBERS: Final = frozenset({int, bool, type(None)})
+"""Types whose values are kept as they are. A float may be none that JSON has."""
+
+_TEXTS: Final = frozenset({str, bytes, bytearray})
+_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset}) | _TEXTS
+_MAX_WEIGHT: Final = 1_000
+_MAX_WEIGHED_DEPTH: Final = 50
+_MAX_NAME: Final = 256
+_NUMBER_BYTES: Final = 24
+"""The end of a line: the number of the record, and what closes it."""
+_FRONT_BYTES: Final = 2_048
+"""What a line has in front of the event, the names of its fields, and the ids of its request."""
 _NEVER_SAFE: Final = RESERVED_FIELDS | _ARGUMENTS | _IDS.keys()
 
 
@@ -76,9 +111,9 @@ class LoggerName(str):
     field: bytes
 
     def __new__(cls, name: str) -> Self:
-        """Take any text as a name."""
-        made = super().__new__(cls, name)
-        made.field = b'"logger":' + encode_text(str.__str__(made))
+        """Take any text as a name; of a very long one the beginning."""
+        made = super().__new__(cls, cut(str(name), _MAX_NAME))
+        made.field = b'"logger":' + encode_text(redaction.default().text(str.__str__(made)))
         return made
 
 
@@ -89,31 +124,83 @@ class Recorder:
         self,
         queue: Queue,
         *,
-        level: int = INFO,
+        level: int | Levels = INFO,
         processors: Iterable[Processor] = (),
         redact: Redact | None = None,
         static: Mapping[str, Any] = NOTHING,
+        limits: Limits = LIMITS,
+        exception_locals: bool = False,
         make_durable: Callable[[AbstractSet[str | None]], None] | None = None,
+        tail: Tail | None = None,
+        validate: Validate | None = None,
     ) -> None:
         """Record into *queue* what is at least *level*; *static* fields end every line.
+
+        Sieves that come first among *processors* are asked before the record is made; *validate* comes behind them.
+        What is below the level waits in *tail*, if there is one, for the end of its request.
+
+        *limits* bound each record; *exception_locals* adds the local variables to the frames of an exception.
 
         *make_durable* returns when what was queued is on disk at a sink that did not lose it, or raises
         `DurabilityError`; it is given those who did, as `Queue.watch` notes them.
         """
-        self.level = level
+        self.levels = level if isinstance(level, Levels) else Levels(level)
+        self.levels.follow = self.follow_levels
+        self.follow_levels()
         self.queue: Any = queue
-        self.filtered: Counter[str] = Counter()
+        # Each is there from the beginning: two threads that count a reason for the first time would lose one.
+        self.filtered: Counter[str] = Counter(dict.fromkeys(get_args(FilterReason), 0))
+        self.failures: Counter[str] = Counter({"enricher": 0, "filter": 0, "processor": 0, "schema": 0})
+        """How often code of the user's raised while a record was made, by what it was, such as ``filter``."""
         self.invalid_traces = 0
         """How many requests came with trace headers that had to be ignored."""
+        self.enrich: Callable[[str, int, Any, dict[str, Any]], dict[str, Any]] | None = None
+        """What adds fields to each record; None if nothing does."""
         self._make_durable = make_durable
-        self._processors = tuple(processors)
+        self._sieves, self._processors = leading(processors)
+        self._sieves_of_held = tuple(each for each in self._sieves if isinstance(each, Filter))
+        self._validate = validate
+        self._validates = [] if validate is None else [validate]
+        if validate is not None:
+            validate.failures = self.failures
+        self.tail = tail
+        if tail is not None:
+            tail.recorder = self
+        self._sifts = bool(self._sieves) or tail is not None or (validate is not None and validate.wait(self))
+        """Whether a record must pass `_sift`."""
         self._redact = redact or Redact()
+        scanner = self._redact.scanner
+        self._seen, self._is_clean = scanner.seen, scanner.is_clean
+        self._more = bool(scanner.more)
+        """Whether something is looked for in names, too."""
+        self._numbers = _NUMBERS - {int} if scanner.cards else _NUMBERS
         self._safe: set[str] = set()
         """Field names that need nothing done: not reserved, not secret. Learned as they are met."""
+        self._are_safe = self._safe.issuperset
         self._second = (0, b"")
         """When the current second began, in nanoseconds, and its text: one pair, so that no thread sees half of it."""
-        static = self._redact(None, "", plain_fields({**static, "pid": os.getpid()}))
-        self._tail = b',%b,"id":"%b-' % (encode(static)[1:-1], queue.sequence.instance.encode())
+        static = {**static, "pid": os.getpid()}
+        self._reserved = RESERVED_FIELDS | static.keys()
+        """Names that a field of the user's must not have, since every line ends in them."""
+        self._never_safe = _NEVER_SAFE | self._reserved
+        self._limits = limits
+        self._exception_locals = exception_locals
+        self._most_keys = limits.keys
+        self.end_with(static)
+
+    def end_with(self, static: Mapping[str, Any]) -> None:
+        """Have every line end in *static* fields, whose names are as at the start."""
+        kept = plain_fields(static)
+        for note in NOTES:  # or a record that has notes of its own would have the name twice
+            kept.pop(note, None)
+        ended = encode(self._redact(None, "", kept))[1:-1]
+        self._tail = b',%b,"id":"%b-' % (ended, self.queue.sequence.instance.encode())
+        self._reserve = len(self._tail) + _NUMBER_BYTES
+        self._room = self._limits.record - self._reserve - _FRONT_BYTES
+        """How many bytes the event and the fields may have, whatever else there is."""
+        self._short = min(self._limits.string, self._room)
+        self._few = min(self._room, self._limits.keys * len('"":0,'))
+        """In a line of so many bytes there cannot be too many fields."""
 
     def emit(  # noqa: PLR0915 - the hot path in one piece: a call more is time
         self,
@@ -135,18 +222,24 @@ class Recorder:
         durable = False
         try:
             queue = self.queue
+            if self._table is not None and level < self._table[logger]:
+                queue = self._below(level, fields)
+                if queue is None:
+                    return
             if queue.pressed and queue.refuses(level):
                 _refuse(fields, context, "the record was dropped before it could be written")
                 return
-            now = time.time_ns()
+            now = _now()
             began, second = self._second
-            if not 0 <= now - began < 1_000_000_000:
+            into = now - began
+            if not 0 <= into < 1_000_000_000:
                 began, second = self._start_second(now)
+                into = now - began
 
-            request = current_request.get()
+            request = _request()
             if SDK in _MODULES:
                 request = in_active_span(request)
-            bound = current_fields.get()
+            bound = _fields()
             ids = b""
             if request is not None:
                 if request is OURSELVES:
@@ -161,39 +254,55 @@ class Recorder:
             if _STRUCTLOG_VARIABLES:
                 fields = {**structlog_contextvars.get_contextvars(), **fields}
             if args:
-                event = _interpolate(event, args, fields)
+                event = _interpolate(event, args, fields, self._limits)
+            if self._sifts:
+                level = self._sift(logger, level, event, fields, request, queue is not self.queue)
+                if not level:
+                    return
+            if self.enrich is not None:
+                fields = self.enrich(logger, level, event, fields)
 
             if (
                 not self._processors
                 and type(event) is str
-                and self._safe.issuperset(fields)
-                and PLAIN_TYPES.issuperset(map(type, fields.values()))
+                and len(event) <= (short := self._short)
+                and self._are_safe(fields)
+                and (event in (seen := self._seen) or self._is_clean(event))
+                and (not self._more or self._is_clean(logger))
             ):
-                # Two small objects spliced into the line cost half of what one merged dict does.
-                try:
-                    front = (_LINE if fields else _LINE_WITHOUT_FIELDS) % (
-                        second,
-                        (now - began) // 1_000,
-                        LEVEL_FIELDS[level],
-                        orjson.dumps(event),
-                        logger.field,
-                        orjson.dumps(fields, None, OPTIONS)[1:-1],
-                        ids,
-                        self._tail,
-                    )
-                except TypeError:  # a lone surrogate or an integer beyond 64 bits
-                    front = b""
-                if 0 < len(front) < SUSPECT_BYTES:
-                    queue.put(level, now, front)
-                    return
+                numbers = self._numbers
+                for value in fields.values():  # a string that is too long is not even looked at
+                    kind = type(value)
+                    if kind is str:
+                        if len(value) > short or (value not in seen and not self._is_clean(value)):
+                            break
+                    elif kind not in numbers and (kind is not float or value - value != 0.0):
+                        break
+                else:
+                    # Two small objects spliced into the line cost half of what one merged dict does.
+                    try:
+                        said, rest = _dumps(event), _dumps(fields, None, OPTIONS)[1:-1]
+                    except TypeError:  # a lone surrogate or an integer beyond 64 bits
+                        said = rest = b""
+                    size = len(said) + len(rest)
+                    if said and (size <= self._few or (size <= self._room and len(fields) <= self._most_keys)):
+                        tail = self._tail
+                        if not rest:  # then what comes next is the first after the comma
+                            rest, ids, tail = (ids[1:], b"", tail) if ids else (tail[1:], b"", b"")
+                        queue.put_line(
+                            level, now, second, into // 1_000, LEVEL_FIELDS[level], said, logger.field, rest, ids, tail
+                        )
+                        return
             if isinstance(fields.get("durable"), bool):
                 durable = fields.pop("durable")
             settled = self._process(now, level, event, logger, NOTHING if request is None else request.ids, fields)
             if settled is None:
                 _refuse({"durable": durable}, NOTHING, "a processor has dropped the record")
                 return
-            self._put(queue, level, now, encode(settled)[:-1] + self._tail, durable=durable)
-        except DurabilityError:
+            level = LEVELS.get(settled["level"], level)  # a processor may have changed it
+            line = encode(settled, self._limits, reserve=self._reserve)
+            self._put(queue, level, now, line[:-1] + self._tail, durable=durable)
+        except (DurabilityError, EventSchemaError):
             raise
         except Exception as error:
             self._failed(error)
@@ -221,41 +330,186 @@ class Recorder:
         Returns:
             False if nothing was done, because the record has to go the way of all others, through `emit`.
         """
+        try:
+            passes = self._are_safe(fields) and self._redact.scanner.passes(fields)
+            encoded = _dumps(fields, None, OPTIONS)[1:-1] if passes else b""
+        except TypeError:  # a lone surrogate, or a value of another kind
+            return False
+        return (
+            0 < len(encoded) <= self._short
+            and len(fields) <= self._most_keys
+            and self.emit_encoded(logger, level, event, encoded, ids)
+        )
+
+    def emit_encoded(self, logger: "LoggerName", level: int, event: bytes, fields: bytes, ids: bytes) -> bool:
+        """Make one record of what is encoded already and holds nothing that would have to be masked or cut.
+
+        Returns:
+            False if nothing was done, as above.
+        """
         queue = self.queue
         if (
             queue.pressed
             or not same_process[0]
             or self._processors
+            or self._sifts
+            or self.enrich is not None
             or _STRUCTLOG_VARIABLES
-            or not self._safe.issuperset(fields)
         ):
             return False
-        now = time.time_ns()
+        if self._table is not None and level < self._table[logger]:
+            self.filtered["level"] += 1
+            return True
+        now = _now()
         began, second = self._second
         if not 0 <= now - began < 1_000_000_000:
             began, second = self._start_second(now)
-        try:
-            encoded = orjson.dumps(fields, None, OPTIONS)[1:-1]
-        except TypeError:  # a lone surrogate, or a value of another kind
-            return False
-        if len(encoded) >= SUSPECT_BYTES:
-            return False
-        at = (now - began) // 1_000
-        queue.put(level, now, _LINE % (second, at, LEVEL_FIELDS[level], event, logger.field, encoded, ids, self._tail))
+        at, severity = (now - began) // 1_000, LEVEL_FIELDS[level]
+        queue.put_line(level, now, second, at, severity, event, logger.field, fields, ids, self._tail)
         return True
+
+    def _below(self, level: int, fields: Mapping[str, Any]) -> Any:
+        """Return where a record goes that is below the level of its logger: nowhere, or to what its request holds."""
+        durable = fields.get("durable") is True
+        if durable and fields.get("audit") is True:  # which is recorded whatever the level
+            return self.queue
+        held = None if self.tail is None or durable or level < self.tail.level else self.tail.of(_request())
+        if held is None:
+            self.filtered["level"] += 1
+        return held
+
+    def _sift(
+        self,
+        logger: "LoggerName",
+        level: int,
+        event: Any,
+        fields: dict[str, Any],
+        request: RequestContext | None,
+        held: bool,
+    ) -> int:
+        """Return the level of a record that is kept, and 0 for one that is left out; a durable one is always kept."""
+        if fields.get("durable") is not True:
+            ids = NOTHING if request is None else request.ids
+            failed = level >= ERROR or (("exc_info" in fields or "exception" in fields) and is_exception(fields))
+            for sieve in self._sieves_of_held if held else self._sieves:
+                if failed and not sieve.errors:
+                    continue
+                try:
+                    reason = sieve.refuses(logger, level, event, fields, ids)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a function of the user's must not cost the record
+                    self._complain(sieve, f"raised {type(error).__name__}: {text(error, 200)}", fields, "filter")
+                    continue
+                if reason is not None:
+                    self.filtered[reason] += 1
+                    return 0
+        if self._validate is not None:
+            level = self._validate.check(event, level, fields)
+        if level >= ERROR and self.tail is not None:
+            self.tail.fail()
+        return level
+
+    @property
+    def schema_mismatches(self) -> int:
+        """How many records did not fit the schema of their event."""
+        return sum(each.mismatches for each in self._validates)
+
+    def wants(self, logger: str, level: int) -> bool:
+        """Tell whether a record would be kept, or held back."""
+        if level >= self.levels.of(logger):
+            return True
+        return self.tail is not None and level >= self.tail.level and self.tail.of(_request()) is not None
+
+    def arm(self) -> None:
+        """Compare records with what is declared of their events, now that something is."""
+        self._sifts = True
+
+    def follow_levels(self) -> None:
+        """Take over what the levels are now."""
+        self.level, self._table = self.levels.lowest, self.levels.table
+
+    level: int
+    """Below this nothing is recorded, whatever the logger."""
+
+    _table: Table | None
+    """The level of each logger; None if all have the same."""
+
+    def attach(self, surroundings: Surroundings) -> None:
+        """Tell every sieve what it may use."""
+        for each in (*self._sieves, *self._processors):
+            if isinstance(each, Sieve):
+                each.attach(surroundings)
+            elif isinstance(each, Validate):
+                each.failures = self.failures
+                self._validates.append(each)
+
+    def finish(self) -> None:
+        """Have every sieve tell what is still to be told."""
+        for each in (*self._sieves, *self._processors):
+            if isinstance(each, Sieve):
+                each.finish()
+
+    def tell(self, logger: str, level: int, event: str, fields: dict[str, Any]) -> None:
+        """Record something that no sieve is asked about. An error of ours stays here."""
+        try:
+            now = _now()
+            settled = self._process(now, level, event, logger, NOTHING, fields)
+            if settled is not None:
+                line = encode(settled, self._limits, reserve=self._reserve)
+                self._put(self.queue, level, now, line[:-1] + self._tail, durable=False)
+        except Exception as error:
+            self._failed(error)
+            if surface_bugs():
+                raise
 
     def adopt(self, early: "Recorder") -> None:
         """Take over what was logged before there was a configuration: what is below the level is filtered now."""
         items, _ = early.queue.take()
         for level, timestamp_ns, line in items:
-            if level < self.level:
+            if level < self.level or (self.levels.table is not None and level < self._early_level(line)):
                 self.filtered["level"] += 1
             else:
-                front = line.rpartition(early._tail)[0] + self._tail
+                front = line.rpartition(early._tail)[0]
+                if self._redact is not early._redact:
+                    front = self._redacted_again(front)
+                front = self._unlike_static(front) + self._tail
                 self.queue.put(level, timestamp_ns, front)
         with self.queue.lock:
             self.queue.dropped += early.queue.dropped
             early.queue.dropped.clear()
+
+    def _early_level(self, line: bytes) -> int:
+        """Return the level of the logger of a line that was made before there was a configuration."""
+        return self.levels.of(orjson.loads(line)["logger"])
+
+    def _unlike_static(self, front: bytes) -> bytes:
+        """Rename what an early record has under the names of static fields that were not known then."""
+        if not any(b'"%b":' % name.encode() in front for name in self._reserved - RESERVED_FIELDS):
+            return front
+        record = orjson.loads(front + b"}")
+        renamed: Event = {}
+        for key, value in record.items():
+            _keep(renamed, key, value, own=key in self._reserved - RESERVED_FIELDS, taken=record)
+        return encode(renamed)[:-1]
+
+    def _redacted_again(self, front: bytes) -> bytes:
+        """Redact a record that was made when another configuration, or none, said what is secret."""
+        try:
+            return encode(self._redact(None, "", orjson.loads(front + b"}")))[:-1]
+        except Exception as error:  # noqa: BLE001 - what cannot be looked at must not pass
+            report(f"redaction failed and a record was withheld: {type(error).__name__}", key="redaction failed")
+            return b'{"event":"%b"' % redaction.FAILED.encode()
+
+    @property
+    def redactor(self) -> Redact:
+        """What takes secrets out of records."""
+        return self._redact
+
+    @property
+    def redacted(self) -> Mapping[str, int]:
+        """How often each rule of redaction was applied."""
+        return dict(self._redact.counts)
 
     def follow(self, early: "Recorder") -> None:
         """Take over what is left in *early*, and what log calls still bring that began before it was replaced."""
@@ -281,24 +535,26 @@ class Recorder:
         stamp = f"{second.decode()}{(now - began) // 1_000:06d}Z"
         name = LEVEL_NAMES[level]
         record: Event = {"timestamp": stamp, "level": name, "event": event, "logger": str(logger), **ids}
+        if len(fields) > self._most_keys:
+            fields = _first(fields, self._most_keys)
         for key, value in fields.items():
             own = key in _OWN or (key in _IDS and not _well_formed(key, value))
             _keep(record, key, value, own=own, taken=fields)
         for processor in self._processors:
             try:
                 processed = processor(logger, name, record)
-            except structlog.DropEvent:
-                self.filtered["processor"] += 1
+            except structlog.DropEvent as dropped:
+                self.filtered[getattr(dropped, "reason", "processor")] += 1
                 return None
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, EventSchemaError):
                 raise
             except BaseException as error:  # noqa: BLE001 - a user's processor must not cost the record
-                self._complain(processor, f"raised {type(error).__name__}: {text(error, 200)}", record)
+                self._complain(processor, f"raised {type(error).__name__}: {text(error, 200)}", record, "processor")
                 continue
             if type(processed) is dict:
                 record = processed
             else:
-                self._complain(processor, f"returned {type(processed).__name__}, not a dict", record)
+                self._complain(processor, f"returned {type(processed).__name__}, not a dict", record, "processor")
         return self._settle(record)
 
     def _settle(self, record: Event) -> Event:
@@ -310,14 +566,16 @@ class Recorder:
         exc_info = record.pop("exc_info", None)
         if exceptions.wanted(record.pop("stack_info", None)):
             record["stack"] = _stack()
+        if len(record) > self._most_keys + OWN_KEYS:  # a processor has put them there
+            record = _first(record, self._most_keys)
         for key, value in record.items():
-            _keep(settled, key, value, own=key in RESERVED_FIELDS, taken=record)
+            _keep(settled, key, value, own=key in self._reserved, taken=record)
         error = exceptions.find(exc_info)
+        if error is not None and "exception" in settled:
+            _keep(settled, "exception", settled.pop("exception"), own=True, taken=record)
+        settled = plain_fields(settled, self._limits, self.failures)
         if error is not None:
-            if "exception" in settled:
-                _keep(settled, "exception", settled.pop("exception"), own=True, taken=record)
-            settled["exception"] = exceptions.describe(error)
-        settled = plain_fields(settled)
+            settled["exception"] = exceptions.describe(error, self._limits, with_locals=self._exception_locals)
         try:
             redacted = self._redact(None, "", settled)
         except Exception as failure:  # noqa: BLE001 - a redactor that fails must not let the value through
@@ -326,7 +584,7 @@ class Recorder:
             redacted["_redaction"] = "<redaction failed>"
         for own in _OWN:
             if type(redacted[own]) is not str:
-                redacted[own] = text(redacted[own])
+                redacted[own] = text(redacted[own], self._limits.string)
         self._learn(settled)
         return redacted
 
@@ -336,12 +594,13 @@ class Recorder:
             self._safe.update(
                 name
                 for name in fields
-                if len(name) <= 128 and name not in _NEVER_SAFE and name.isascii() and not self._redact.matches(name)
+                if len(name) <= 128 and name not in self._never_safe and name.isascii() and self._redact.leaves(name)
             )
 
-    def _complain(self, processor: Processor, what: str, record: Event) -> None:
+    def _complain(self, processor: Processor, what: str, record: Event, kind: str) -> None:
         name = getattr(processor, "__qualname__", type(processor).__qualname__)
-        record["_processor_error"] = f"{name} {what}"
+        self.failures[kind] += 1
+        record[f"_{kind}_error"] = f"{name} {what}"
         report(f"processor {name} {what}; the record goes on without it", key=f"processor {name}")
 
     def _failed(self, error: Exception) -> None:
@@ -376,6 +635,7 @@ class _Slot:
         return Recorder(queue, level=TRACE)
 
 
+report.scrub = lambda message: redaction.default().text(message)
 slot: Final = _Slot()
 """What every logger points to. Only `fapilog.runtime` fills it."""
 
@@ -494,12 +754,12 @@ class BoundLogger(structlog.BoundLoggerBase):
         self.exception(event, *args, **fields)
 
     def is_enabled_for(self, level: int) -> bool:
-        """Tell whether a record of that level would be kept."""
-        return slot.recorder.level <= level
+        """Tell whether a record of that level would be kept, or held back until its request is over."""
+        return slot.recorder.wants(self._logger, level)
 
     def get_effective_level(self) -> int:
-        """Return the lowest level that is kept."""
-        return slot.recorder.level
+        """Return the lowest level of this logger that is kept."""
+        return slot.recorder.levels.of(self._logger)
 
     def new(self, **new_values: Any) -> Self:
         """Return a logger with only *new_values* bound. This one keeps its own."""
@@ -527,18 +787,56 @@ def structlog_factory(*args: Any) -> LoggerName:
     return LoggerName(str(args[0]) if args and args[0] else "root")
 
 
-def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any], limits: Limits) -> Any:
     """Format *args* into *event* as structlog does; if that fails keep both and say so in ``_format_error``."""
     try:
-        if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
-            return event % args[0]
-        return event % args
+        if not issubclass(type(event), _FORMATS):
+            raise TypeError("arguments are for an event that is text")  # noqa: TRY301 - one way for all that fails
+        if type(event) is Lazy:
+            event = str(event)
+        if len(args) == 1 and issubclass(type(args[0]), Mapping) and args[0]:
+            return event % (bounded(args[0], limits) if type(args[0]) is dict else args[0])
+        return event % tuple([bounded(argument, limits) for argument in args])
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever an argument's __str__ raises, SystemExit too
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
         fields["_args"] = list(args)
         return event
+
+
+def bounded(argument: Any, limits: Limits = LIMITS) -> Any:
+    """Return what may be formatted into an event: *argument*, or the plain value of what has very much to say."""
+    kind = type(argument)
+    if kind not in _CONTAINERS:
+        return argument
+    if len(argument) <= limits.string if kind is str else _weight(argument, 0, 0) <= _MAX_WEIGHT:
+        return argument
+    return plain(argument, replace(limits, string=limits.string // 2))  # so that the event has room for what follows
+
+
+def _weight(value: Any, counted: int, depth: int) -> int:
+    """Count the values a container holds, at any depth, and 32 characters of text as one, until there are very many."""
+    kind = type(value)
+    if kind in _TEXTS:
+        return counted + len(value) // 32 + 1
+    if kind not in _CONTAINERS:
+        return counted + 1
+    if depth > _MAX_WEIGHED_DEPTH:
+        return counted + _MAX_WEIGHT
+    for item in value.values() if kind is dict else value:
+        if counted > _MAX_WEIGHT:
+            break
+        counted = _weight(item, counted, depth + 1)
+    return counted
+
+
+def _first(fields: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return the first fields of too many, and those that are arguments of the call wherever they stand."""
+    kept = dict(islice(fields.items(), most))
+    kept.update((name, fields[name]) for name in _ARGUMENTS if name in fields)
+    kept["_more_keys"] = len(fields) - len(kept)
+    return kept
 
 
 def _refuse(fields: Mapping[str, Any], context: Mapping[str, Any], why: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final, get_args
 
-from fapilog.diagnostics import DropReason
+from fapilog.diagnostics import DropReason, FilterReason
 from fapilog.errors import MissingExtraError
 from fapilog.logger import slot
 from fapilog.pipeline.ledger import DELAY_BUCKETS, SinkState, SinkStats, Stats
@@ -28,6 +28,7 @@ except ImportError as error:
     raise MissingExtraError("fapilog.metrics", extra="prometheus") from error
 
 _REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
+_FILTER_REASONS: Final[tuple[FilterReason, ...]] = get_args(FilterReason)
 _STATES: Final[tuple[SinkState, ...]] = get_args(SinkState)
 
 
@@ -100,6 +101,9 @@ class _Families:
         self.filtered = CounterMetricFamily(
             "fapilog_filtered", "Records left out on purpose before the queue.", labels=["reason"]
         )
+        self.schema_mismatches = CounterMetricFamily(
+            "fapilog_schema_mismatches", "Records that did not fit the schema of their event, and were kept."
+        )
         self.door_dropped = CounterMetricFamily(
             "fapilog_door_dropped", "Records refused before the queue, so lost to every sink.", labels=["reason"]
         )
@@ -113,11 +117,27 @@ class _Families:
             "fapilog_ambiguous", "Records sent without an answer, each perhaps twice at the far end.", labels=["sink"]
         )
         self.retries = CounterMetricFamily("fapilog_retries", "Batches tried again.", labels=["sink"])
+        self.unformatted = CounterMetricFamily(
+            "fapilog_unformatted",
+            "Records written as JSON since the sink's format could not hold them.",
+            labels=["sink"],
+        )
         self.worker_restarts = CounterMetricFamily(
             "fapilog_worker_restarts", "How often the worker failed and went on."
         )
+        self.late_direct = CounterMetricFamily(
+            "fapilog_late_direct", "Records that came when the pipeline had ended, and went straight to stderr."
+        )
+        self.redacted = CounterMetricFamily(
+            "fapilog_redacted", "Secrets taken out of records, by the rule that did.", labels=["rule"]
+        )
         self.trace_invalid = CounterMetricFamily(
             "fapilog_trace_invalid", "Requests whose trace headers were none, and were ignored."
+        )
+        self.failures = CounterMetricFamily(
+            "fapilog_failures",
+            "Code of the user's that raised while a record was made, which was kept.",
+            labels=["what"],
         )
         self.queue_records = GaugeMetricFamily("fapilog_queue_records", "Records in the queue.")
         self.queue_bytes = GaugeMetricFamily("fapilog_queue_bytes", "Size of the records in the queue.")
@@ -155,12 +175,19 @@ class _Families:
         A loss that never happened is there as 0: `increase` does not see the step from nothing to the first one.
         """
         self.accepted.add_metric([], stats.accepted)
-        for name, count in stats.filtered.items():
-            self.filtered.add_metric([name], count)
+        for why in _FILTER_REASONS:
+            self.filtered.add_metric([why], stats.filtered.get(why, 0))
+        self.schema_mismatches.add_metric([], stats.schema_mismatches)
         for reason in _REASONS:
             self.door_dropped.add_metric([reason], stats.dropped.get(reason, 0))
         self.worker_restarts.add_metric([], stats.worker_restarts)
+        self.late_direct.add_metric([], stats.late_direct)
+        for rule, count in stats.redacted.items():
+            if count or not rule.startswith("field:"):  # of the many names only those that were met
+                self.redacted.add_metric([rule], count)
         self.trace_invalid.add_metric([], stats.trace_invalid)
+        for name, count in stats.failures.items():
+            self.failures.add_metric([name], count)
         self.queue_records.add_metric([], stats.queue_records)
         self.queue_bytes.add_metric([], stats.queue_bytes)
         self.queue_max_records.add_metric([], stats.queue_max_records)
@@ -176,6 +203,7 @@ class _Families:
         self.adopted.add_metric([name], sink.adopted)
         self.ambiguous.add_metric([name], sink.ambiguous)
         self.retries.add_metric([name], sink.retries)
+        self.unformatted.add_metric([name], sink.unformatted)
         self.queued.add_metric([name], sink.queued)
         self.in_flight.add_metric([name], sink.in_flight)
         self.spool_records.add_metric([name], sink.spooled)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Scope, Send
-from fapilog.context import NOTHING, RequestContext, current_fields, current_request, remember_request
+from fapilog.context import NOTHING, RequestContext, current_fields, current_request, current_scope, remember_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
 from fapilog.exchange import EVENTS, EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
@@ -19,7 +19,7 @@ from fapilog.logger import LoggerName, slot
 from fapilog.masks import Masks
 from fapilog.processors.redact import Redact
 from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids, parse_tracestate
-from fapilog.types import WARNING
+from fapilog.types import ERROR, WARNING
 
 ACCESS_LOGGER: Final = LoggerName("fapilog.access")
 MAX_REQUEST_ID_LENGTH: Final = 128
@@ -27,7 +27,8 @@ _REQUEST_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 _SCOPE_KEY: Final = "fapilog.request"
 _MARK: Final = "_fapilog_installed"
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
-_MASKS: Final = Masks(Redact().matches)
+_REDACT: Final = Redact()
+_MASKS: Final = Masks(_REDACT.matches)
 
 
 class LoggingMiddleware:
@@ -64,12 +65,16 @@ class LoggingMiddleware:
             clock: Returns seconds, never backwards.
         """
         self.app = app
-        self.access = access or Access(masks=_MASKS, log=access_log)
+        self.access = access or Access(
+            masks=_MASKS, leaves=_REDACT.leaves, is_clean=_REDACT.scanner.is_clean, log=access_log
+        )
         self.on_startup = on_startup
         self.on_shutdown = on_shutdown
         self.clock = clock
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: PLR0915 - one request from end to end
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Serve one request, one websocket or the lifespan."""
         kind = scope["type"]
         if kind == "lifespan":
@@ -99,6 +104,8 @@ class LoggingMiddleware:
         if current_request.get() is not None:
             current_fields.set(NOTHING)
         token = current_request.set(request)
+        if slot.recorder.tail is not None:
+            request.held = slot.recorder.tail.begin()
         try:
             if simple or access.drain is None:
                 await self.app(scope, exchange.receive, exchange.send)
@@ -160,6 +167,8 @@ def _exchange(
     clock: Clock,
 ) -> HttpExchange | WebSocketExchange:
     """Return what watches one request, where the settings ask for more than the usual."""
+    if access.lends_user:
+        current_scope.set(scope)
     if isinstance(answer, list):
         answer = _chosen(answer, access, clock, clock())
     if access.bodies is not None and scope["type"] == "http":
@@ -195,23 +204,46 @@ def _log(
     error: BaseException | None,
     access: Access,
 ) -> None:
-    """Write the access record, if there is to be one. An error of ours stays here."""
+    """Write the access record, if there is to be one, behind what was held back. An error of ours stays here."""
     try:
-        if not access.log:
+        held = request.held
+        if not access.log and held is None:
             return
         if type(request) is _Unasked:
             if error is None and _went_well(exchange.status):
+                if held is not None:
+                    held.end(keep=False)
                 return
             _, _, refused_id, exchange.headers = request.settle()
-        level, event, fields = exchange.outcome(scope, error, access)
         recorder = slot.recorder
+        bound = current_fields.get()
+        if (
+            access.plain
+            and held is None
+            and error is None
+            and not (bound or request.bound or refused_id or exchange.told)
+        ):
+            encoded = exchange.plain_record(scope, access)
+            if encoded is not None:
+                level = access.levels.get(exchange.status, ERROR)  # type: ignore[arg-type]  # there is one
+                if recorder.level > level or (access.only_errors and level < WARNING):
+                    return
+                if recorder.emit_encoded(ACCESS_LOGGER, level, EVENTS["request completed"], encoded, request.encoded):
+                    return
+        level, event, fields = exchange.outcome(scope, error, access)
+        if held is not None:
+            slow_ms = held.tail.slow_ms
+            waited = exchange.waited(fields) if slow_ms is not None else 0.0
+            failed = level >= ERROR or event.endswith("failed") or (fields["status_code"] or 0) >= 500
+            held.end(keep=failed or "slow" in fields or (slow_ms is not None and waited >= slow_ms))
+            if not access.log:
+                return
         if recorder.level > level or (access.only_errors and level < WARNING):
             return
         if exchange.told and event != "request failed":  # before the end of the response
             return
         if refused_id:
             fields["inbound_request_id"] = refused_id
-        bound = current_fields.get()
         if bound or request.bound:
             _keep_bound_fields({**request.bound, **bound}, fields)
         elif access.flat and recorder.emit_flat(ACCESS_LOGGER, level, EVENTS[event], fields, request.encoded):
@@ -235,6 +267,7 @@ class _Unasked(RequestContext):
         self._started = clock() if access.times else 0.0
         self._settled: list[tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]]] = []
         self.bound = {}
+        self.held = None
 
     def __getattr__(self, name: str) -> Any:
         """Settle what every request has, the first time one of it is missed."""
@@ -242,7 +275,7 @@ class _Unasked(RequestContext):
             raise AttributeError(name)
         request, *_ = self.settle()
         for each in RequestContext.__slots__:
-            if each != "bound":
+            if each not in ("bound", "held"):
                 setattr(self, each, getattr(request, each))
         return getattr(request, name)
 

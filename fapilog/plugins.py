@@ -8,6 +8,7 @@ point cannot take their name. Naming a plugin imports nothing; building it impor
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -31,14 +32,23 @@ BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
         "duckdb": "fapilog.sinks.duckdb:DuckDBSink",
         "file": "fapilog.sinks.file:FileSink",
         "http": "fapilog.sinks.http:HttpSink",
+        "loki": "fapilog.sinks.loki:LokiSink",
         "stdout": "fapilog.sinks.stdout:StdoutSink",
     },
     "processor": {
+        "deduplicate": "fapilog.processors.deduplicate:Deduplicate",
+        "filter": "fapilog.processors.filter:Filter",
         "redact": "fapilog.processors.redact:Redact",
+        "sample": "fapilog.processors.sample:Sample",
+        "throttle": "fapilog.processors.throttle:Throttle",
+        "validate": "fapilog.processors.validate:Validate",
     },
 }
-SCHEMES: Final[Mapping[str, str]] = {"https": "http"}
+SCHEMES: Final[Mapping[str, str]] = {"https": "http", "loki+https": "loki"}
 """Schemes of URIs that are no sink's name, and the sink they stand for."""
+
+_ADDRESS: Final = re.compile(r"[@/?]|:\d")
+"""What no name of a sink and no ``module:Class`` has."""
 
 GROUPS: Final[Mapping[Kind, str]] = {"sink": "fapilog.sinks", "processor": "fapilog.processors"}
 
@@ -99,7 +109,7 @@ def parse_sink(spec: Any) -> SinkSpec:
     """Take apart what stands for a sink: a name, ``module:Class``, a URI, a dict with ``type``, or a sink object.
 
     A URI is ``type://host:port/path?option=value``. Its host and path become the option ``path`` if the sink has one,
-    else ``endpoint``, with the scheme if that is ``https``; a dot in an option's name goes one level down
+    else ``endpoint``, over TLS if the scheme is ``https`` or ends in it; a dot in an option's name goes one level down
     (``label.app=shop``).
 
     Raises:
@@ -107,6 +117,10 @@ def parse_sink(spec: Any) -> SinkSpec:
     """
     spec = unmasked(spec)
     if isinstance(spec, str):
+        if "://" not in spec and _ADDRESS.search(spec):  # it may hold a password, so it is not repeated
+            raise ConfigurationError(
+                "a sink given as an address needs a scheme, such as loki://host:3100 or https://host/path"
+            )
         return _from_uri(spec) if "://" in spec else SinkSpec(_type(spec), _short(_type(spec)))
     if isinstance(spec, Mapping):
         options = dict(spec)
@@ -150,19 +164,46 @@ def build_sink(spec: SinkSpec, options: Mapping[str, Any]) -> Sink:
 
 
 def build_processor(spec: Any) -> Processor:
-    """Return the processor *spec* stands for: a callable itself, or the name of one; a class is made without options.
+    """Return the processor *spec* stands for: a callable itself, its name, or a dict of its ``type`` and options.
+
+    A class is made, without options if none are given.
 
     Raises:
         UnknownPluginError: If no such processor is known.
-        ConfigurationError: If it cannot be called.
+        ConfigurationError: If it cannot be called, or does not take the options.
     """
+    options = dict(spec) if isinstance(spec, Mapping) else {}
+    spec = options.pop("type", None) if isinstance(spec, Mapping) else spec
     found = find("processor", spec) if isinstance(spec, str) else spec
     if inspect.isclass(found):
-        found = found()
+        try:
+            found = found(**options)
+        except TypeError as error:
+            raise ConfigurationError(f"processor {spec!r}: {error}") from error
+    elif options:
+        raise ConfigurationError(f"{spec!r} is not a class, so it takes no options; got {', '.join(options)}")
     if not callable(found):
         raise ConfigurationError(f"{spec!r} is not a processor; give a callable (logger, method_name, event) -> event")
     processor: Processor = found
     return processor
+
+
+def function(said: Any, setting: str) -> Any:
+    """Return a function that a setting names as ``module:name``, or is.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    found = said
+    if isinstance(said, str):
+        module, _, name = said.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError(f"{setting}: cannot import {said!r}: {error}; write module:function") from None
+    if not callable(found):
+        raise ConfigurationError(f"{setting}: got {type(found).__qualname__}; give a function, or module:function")
+    return found
 
 
 def options_of(cls: type) -> dict[str, FieldInfo]:
@@ -258,7 +299,7 @@ def _place(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
     if "path" in names:
         return {"path": netloc + unquote(path), **options}
     if "endpoint" in names:
-        return {"endpoint": f"{'https' if scheme == 'https' else 'http'}://{netloc}{path}", **options}
+        return {"endpoint": f"{'https' if scheme.endswith('https') else 'http'}://{netloc}{path}", **options}
     raise ConfigurationError(f"{cls.__name__} takes no host or path; options: {', '.join(sorted(names)) or 'none'}")
 
 

@@ -10,7 +10,6 @@ import errno
 import inspect
 import math
 import os
-import socket
 import threading
 import time
 import weakref
@@ -32,23 +31,30 @@ from fapilog.bodies import BodyOptions
 from fapilog.capture import Capture
 from fapilog.context import current_request
 from fapilog.diagnostics import DropReason, report
+from fapilog.encoding import Limits
 from fapilog.errors import ConfigurationError, SinkStartError
 from fapilog.exclusion import exclusion
 from fapilog.files.deadletters import DeadLetters
 from fapilog.forwarded import TrustedProxies
-from fapilog.logger import BoundLogger, Recorder, record, slot, structlog_factory
+from fapilog.logger import BoundLogger, Recorder, slot, structlog_factory
 from fapilog.masks import HeaderChoice, Masks
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
 from fapilog.pipeline.ledger import FlushResult, Stats
 from fapilog.pipeline.options import DeliveryOptions
-from fapilog.pipeline.queue import Direct, Queue
+from fapilog.pipeline.queue import Detour, Direct, Queue
 from fapilog.pipeline.spool import Spool
+from fapilog.pipeline.tail import Tail
 from fapilog.pipeline.worker import ABORT_SECONDS, HAND_OVER_SECONDS, Worker
-from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, parse_sink, unmasked
+from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, function, parse_sink, unmasked
+from fapilog.processors.chain import logger_levels, sieves_of
+from fapilog.processors.enrich import check, choose, enrichment, on_change
 from fapilog.processors.redact import Redact
-from fapilog.settings import LoggingSettings
-from fapilog.types import LEVELS, WARNING, Processor, Sink
+from fapilog.processors.sieve import Surroundings
+from fapilog.processors.static_fields import static_fields
+from fapilog.processors.validate import Validate
+from fapilog.settings import LoggingSettings, level_name
+from fapilog.types import LEVELS, TRACE, WARNING, Processor, Sink
 
 _DELIVERY_OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(DeliveryOptions))
 _WRITE_THROUGH_SECONDS: Final = 0.25
@@ -90,6 +96,7 @@ def configure_logging(
     """
     app, settings = _sorted_by_type(app, settings)
     resolved = _resolve(settings, sinks, overrides)
+    check(resolved.enrich)
     named = sinks is not None or "sinks" in resolved.model_fields_set
     runtime = Runtime(
         resolved,
@@ -133,6 +140,25 @@ def flush() -> None:
         runtime.worker.flush(runtime.settings.shutdown_timeout_seconds)
 
 
+def set_level(level: int | str | None, logger: str | None = None, for_seconds: float | None = None) -> None:
+    """Change a level while the program runs, in this process.
+
+    Args:
+        level: A name or a number; None goes back to what the settings say.
+        logger: The logger it is for, and all below it; with ``.*`` only those below. None means every logger that has
+            no level of its own.
+        for_seconds: After which time it goes back; None means never. It ends with the next `configure_logging`.
+
+    Raises:
+        ConfigurationError: Logging is not configured, or an argument cannot be used.
+    """
+    forks.look()
+    runtime = _state.runtime
+    if runtime is None:
+        raise ConfigurationError("logging is not configured, so there is no level yet; call configure_logging first")
+    runtime.set_level(level, logger, for_seconds)
+
+
 class Runtime(forks.OfOneProcess):
     """One configuration, running."""
 
@@ -154,7 +180,8 @@ class Runtime(forks.OfOneProcess):
         self._specs = tuple(specs)
         self._processors = tuple(processors)
         self._on_alert = on_alert
-        self._redact = Redact(settings.redact_fields, settings.redact_replacement)
+        self._sieves = sieves_of(settings)
+        self._redact = redact_of(settings)
         self.access = _access(
             settings, self._redact, user=user, drain=self._drain if settings.flush == "request" else None
         )
@@ -173,7 +200,9 @@ class Runtime(forks.OfOneProcess):
     def again(self, specs: Sequence[SinkSpec] | None = None) -> "Runtime":
         """Build the same once more, perhaps with other sinks."""
         fresh = [_fresh(spec) for spec in self._specs] if specs is None else specs
-        return Runtime(self.settings, fresh, self._processors, named=False, on_alert=self._on_alert)
+        runtime = Runtime(self.settings, fresh, self._processors, named=False, on_alert=self._on_alert)
+        runtime.recorder.levels.take_over(self.recorder.levels)
+        return runtime
 
     def let_go(self) -> None:
         """Close the sinks made here, those of the user not: this runtime is not going to run."""
@@ -207,16 +236,74 @@ class Runtime(forks.OfOneProcess):
             announce=self._announce,
         )
         self.worker.on_start = self._on_start
-        lowest = min((delivery.level for delivery in self.deliveries), default=LEVELS[settings.level])
-        static = {"service": settings.service, "env": settings.env, "version": settings.version}
+        slow_ms = settings.access_slow_ms if settings.tail_slow_ms is None else settings.tail_slow_ms
+        tail = None
+        if settings.tail_level is not None:
+            tail = Tail(
+                LEVELS[settings.tail_level],
+                slow_ms=slow_ms,
+                max_records=settings.tail_max_records,
+                max_bytes=settings.tail_max_bytes,
+                total_max_bytes=settings.tail_total_max_bytes,
+            )
+        levels = logger_levels(settings, floor=min((delivery.level for delivery in self.deliveries), default=TRACE))
+        levels.on_change = lambda: _state.levels_changed(self)
+        enrichers = choose(settings.enrich)
+        self._redact.forget_counts()
         self.recorder = Recorder(
             self.queue,
-            level=max(LEVELS[settings.level], lowest),
-            processors=self._processors,
+            level=levels,
+            processors=[*self._sieves, *self._processors],
+            tail=tail,
+            validate=None
+            if any(isinstance(each, Validate) for each in self._processors)
+            else Validate(settings.validation_mode),
             redact=self._redact,
-            static={name: value for name, value in {**static, "host": socket.gethostname()}.items() if value},
+            static=static_fields(enrichers, settings),
+            limits=Limits(
+                record=settings.max_record_bytes,
+                string=settings.max_string_characters,
+                depth=settings.max_depth,
+                keys=settings.max_keys,
+                items=settings.max_items,
+            ),
+            exception_locals=settings.exception_locals,
             make_durable=lambda lost: self.worker.make_durable(settings.shutdown_timeout_seconds, lost),
         )
+
+        self.enrich()
+
+    def enrich(self) -> None:
+        """Have the recorder ask the enrichers there are now."""
+        if self.recorder.enrich != self._at_first:
+            self._ask_enrichers()
+
+    def _ask_enrichers(self) -> None:
+        names = choose(self.settings.enrich)
+        self.recorder.enrich = enrichment(names, self.recorder.failures)
+
+    def attach(self) -> None:
+        """Let the sieves tell and ask what they need, now that this runtime is the one that runs."""
+        self.recorder.attach(
+            Surroundings(
+                # In a context of its own: it may be told on the worker's thread, or in a request it is not about.
+                tell=lambda *what: contextvars.Context().run(self.recorder.tell, *what),
+                later=self.worker.call_later,
+                pressure=self._pressure,
+            )
+        )
+
+    def _pressure(self) -> float:
+        """Return how full the queue, or the fullest inbox of a sink that is up, is: 0 to 1."""
+        return max([self.queue.fill, *[delivery.fill for delivery in self.deliveries]])
+
+    def set_level(self, level: int | str | None, logger: str | None, for_seconds: float | None) -> None:
+        """Change a level; the arguments are those of the function of that name."""
+        try:
+            number = None if level is None else LEVELS[level_name(level)]
+        except ValueError as error:
+            raise ConfigurationError(f"level: {error}") from None
+        self.recorder.levels.set(number, logger, for_seconds)
 
     def _on_start(self) -> None:
         self.alerts.start()
@@ -238,7 +325,9 @@ class Runtime(forks.OfOneProcess):
             "last_dropped": _rfc3339(last_ns),
             **({"sink": sink} if sink else {}),
         }
-        contextvars.Context().run(record, "fapilog", WARNING, "records were dropped", fields)
+        recorder = slot.recorder
+        if recorder.levels.of("fapilog") <= WARNING:  # no sampling and no rate limit leaves that out
+            contextvars.Context().run(recorder.tell, "fapilog", WARNING, "records were dropped", fields)
 
     def begin_anew(self) -> None:
         """Become a fresh runtime in a forked child. What was inherited is kept from ever being closed, and not used."""
@@ -251,7 +340,20 @@ class Runtime(forks.OfOneProcess):
             fresh.append((spec, sink, delivery.options))
         self._closed = self._told = False  # the parent may be ending
         self.alerts = watch_over(self.settings, self._on_alert, self.stats)
+        levels = self.recorder.levels
         self._assemble(fresh)
+        self.recorder.levels.take_over(levels)
+        self.attach()
+        if "process" in choose(self.settings.enrich):
+            self.recorder.enrich = self._at_first
+
+    def _at_first(self, logger: str, level: int, event: Any, fields: dict[str, Any]) -> dict[str, Any]:
+        """Look with the first record at what a forked process is called: it is told only after it was forked."""
+        self._ask_enrichers()
+        static = static_fields(choose(self.settings.enrich), self.settings)
+        self.recorder.end_with({**static, "pid": os.getpid()})
+        asked = self.recorder.enrich
+        return fields if asked is None else asked(logger, level, event, fields)
 
     def _spec(self, name: str) -> SinkSpec:
         return next(spec for spec in self._specs if spec.name == name)
@@ -268,7 +370,9 @@ class Runtime(forks.OfOneProcess):
             return Stats(
                 instance=queue.sequence.instance,
                 accepted=queue.accepted,
-                filtered=dict(self.recorder.filtered),
+                filtered={reason: count for reason, count in self.recorder.filtered.items() if count},
+                failures={what: count for what, count in self.recorder.failures.items() if count},
+                schema_mismatches=self.recorder.schema_mismatches,
                 trace_invalid=self.recorder.invalid_traces,
                 dropped=dict(queue.dropped),
                 queue_records=len(queue.items),
@@ -276,6 +380,7 @@ class Runtime(forks.OfOneProcess):
                 queue_max_records=queue.max_records,
                 queue_max_bytes=queue.max_bytes,
                 worker_restarts=self.worker.restarts,
+                redacted=self.recorder.redacted,
                 late_direct=queue.late,
                 sinks={delivery.name: delivery.stats() for delivery in self.deliveries},
             )
@@ -287,6 +392,7 @@ class Runtime(forks.OfOneProcess):
             result = FlushResult({})
         else:
             self._closed = True
+            self.recorder.finish()
             self.alerts.stop()  # before the sinks are closed, which is no trouble now
             result = self.worker.close(timeout_seconds)
         stats = self.stats()
@@ -319,22 +425,28 @@ class Handle(forks.OfOneProcess):
         forks.look()
         return self._runtime.stats()
 
-    def flush(self, timeout_seconds: float | None = None) -> FlushResult:
+    def set_level(self, level: int | str | None, logger: str | None = None, for_seconds: float | None = None) -> None:
+        """Do what `fapilog.set_level` does, for the logger that this is a hold on."""
+        forks.look()
+        self._runtime.set_level(level, logger, for_seconds)
+
+    def flush(self, timeout_seconds: float | None = None, *, durable: bool = True) -> FlushResult:
         """Deliver and fsync everything logged so far.
 
         Args:
             timeout_seconds: How long to wait; None means the shutdown timeout of the settings.
+            durable: Whether to fsync.
 
         Returns:
             What is still pending for each sink.
         """
         forks.look()
-        return self._runtime.worker.flush(self._seconds(timeout_seconds))
+        return self._runtime.worker.flush(self._seconds(timeout_seconds), durable=durable)
 
-    async def aflush(self, timeout_seconds: float | None = None) -> FlushResult:
+    async def aflush(self, timeout_seconds: float | None = None, *, durable: bool = True) -> FlushResult:
         """Do what `flush` does without blocking the event loop."""
         forks.look()
-        return await self._runtime.worker.aflush(self._seconds(timeout_seconds))
+        return await self._runtime.worker.aflush(self._seconds(timeout_seconds), durable=durable)
 
     def close(self, timeout_seconds: float | None = None) -> FlushResult:
         """Deliver everything and stop. What is logged afterwards is kept as before the first `configure_logging`."""
@@ -381,6 +493,7 @@ class _State:
             previous, before = self.runtime, slot.recorder
             if previous is None:
                 runtime.recorder.adopt(before)
+            runtime.attach()
             self.runtime, slot.recorder, slot.stats = runtime, runtime.recorder, runtime.stats
             if previous is not None:
                 # Its worker delivers the older records before the new one starts, so their order is kept.
@@ -468,14 +581,30 @@ class _State:
             if self.runtime is not None:
                 self.write_through(self.runtime, on=False)
                 access = self.runtime.access
-                self.capture.take(
-                    self.runtime.settings,
-                    level=self.runtime.recorder.level,
-                    silence_access=access.log and len(self.middlewares) > 0,
-                    console=self.runtime.writes_to_console,
-                )
+                self._take(self.runtime)
                 for middleware in self.middlewares:
                     middleware.access = access
+
+    def _take(self, runtime: Runtime) -> None:
+        self.capture.take(
+            runtime.settings,
+            level=runtime.recorder.levels.default,
+            levels=runtime.recorder.levels.named,
+            silence_access=runtime.access.log and len(self.middlewares) > 0,
+            console=runtime.writes_to_console,
+        )
+
+    def levels_changed(self, runtime: Runtime) -> None:
+        """Have the loggers of others let through what is recorded now.
+
+        That may be noticed in a log call, which waits for nobody: who holds the lock takes the loggers over anyway.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                if runtime is self.runtime:
+                    self._take(runtime)
+            finally:
+                self._lock.release()
 
     async def stopped(self) -> None:
         """End with an application's lifespan: everything is delivered and durable; logging goes on."""
@@ -484,6 +613,7 @@ class _State:
 
     async def drain(self, runtime: Runtime) -> None:
         """Deliver everything, and from now on each record at once."""
+        runtime.recorder.finish()
         await runtime.worker.aflush(runtime.settings.shutdown_timeout_seconds, empty=True)
         self.write_through(runtime, on=True)
 
@@ -508,6 +638,7 @@ class _State:
             return
         seconds = runtime.settings.shutdown_timeout_seconds
         end_by = time.monotonic() + seconds
+        runtime.recorder.finish()
         try:
             if not runtime.worker.flush(seconds - min(HAND_OVER_SECONDS, seconds / 2), empty=True).ok:
                 self._end_by = min(self._end_by, end_by)  # the sink that used up the time gets no more of it
@@ -559,6 +690,12 @@ class _State:
                 )
         slot.recorder.queue = Direct(slot.recorder.queue)
 
+    def enrich(self) -> None:
+        """Follow a change of the registered enrichers."""
+        with self._lock:
+            if self.runtime is not None:
+                self.runtime.enrich()
+
     def busy(self) -> bool:
         """Whether the calling thread, interrupted by a signal, holds what the end of the process waits for."""
         return self.runtime is not None and self.runtime.worker.busy_here()
@@ -577,17 +714,7 @@ class _State:
             self.runtime.worker.attach()
 
 
-class _Detour:
-    """A queue that does something else with a record; everything but `put` is the real queue's."""
-
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)
-
-
-class _WriteThrough(_Detour):
+class _WriteThrough(Detour):
     """Wait until each record is delivered, for the time after which nothing is sure to run."""
 
     def __init__(self, queue: Queue, worker: Worker) -> None:
@@ -596,10 +723,10 @@ class _WriteThrough(_Detour):
 
     def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
         """Queue a record and see it delivered, but for one of a request: whoever serves requests goes on running."""
-        accepted = self._queue.put(level, timestamp_ns, front)
+        accepted = super().put(level, timestamp_ns, front)
         if current_request.get() is None:
             self._worker.flush(_WRITE_THROUGH_SECONDS, durable=False)
-        return bool(accepted)
+        return accepted
 
 
 def _rfc3339(timestamp_ns: int) -> str:
@@ -635,7 +762,7 @@ def _access(
     drain: Callable[[], Awaitable[None]] | None,
 ) -> Access:
     """Decide what is told of a request from the settings."""
-    masks = Masks(redact.matches, settings.redact_replacement)
+    masks = Masks(redact.matches, settings.redact_replacement.replace("{rule}", "name"))
     bodies = None
     if settings.access_bodies != "none":
         bodies = BodyOptions(
@@ -643,6 +770,8 @@ def _access(
         )
     return Access(
         masks=masks,
+        leaves=redact.leaves,
+        is_clean=redact.scanner.is_clean,
         log=settings.access_log,
         levels=levels_of({status: LEVELS[level] for status, level in settings.access_levels.items()}),
         excluded=exclusion(settings.access_exclude),
@@ -657,8 +786,31 @@ def _access(
         if settings.access_response_headers
         else None,
         bodies=bodies,
+        lends_user="user" in choose(settings.enrich),
         added=frozenset(name.encode() for name in settings.add_headers),
         drain=drain,
+    )
+
+
+def redact_of(settings: LoggingSettings) -> Redact:
+    """Build what redacts.
+
+    Raises:
+        ConfigurationError: A setting of it cannot be used.
+    """
+    return Redact(
+        settings.redact_fields,
+        settings.redact_replacement,
+        patterns=settings.redact_patterns,
+        presets=settings.redact_presets,
+        allow=settings.redact_allow,
+        keep=settings.redact_keep,
+        off=settings.redact_off,
+        mode=settings.redact_mode,
+        modes=settings.redact_modes,
+        key=settings.redact_key.get_secret_value() if settings.redact_key else None,
+        tokenizer=function(settings.redact_tokenizer, "redact_tokenizer") if settings.redact_tokenizer else None,
+        functions=[function(each, "redact_functions") for each in settings.redact_functions],
     )
 
 
@@ -667,6 +819,10 @@ def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, Deliver
     options: dict[str, Any] = {**unmasked(settings.sink_options.get(spec.name, {})), **unmasked(spec.options)}
     if spec.type == "stdout":
         options.setdefault("format", settings.json_console)
+    if spec.type == "loki":
+        options.setdefault("slot_path", settings.spool_path.expanduser().absolute() / "slots")
+    if spec.type == "file" and spec.sink is None:
+        options.setdefault("service", settings.service)
     ours = {name: options.pop(name) for name in list(options) if name in _DELIVERY_OPTIONS}
     try:
         delivery = DeliveryOptions(**ours)
@@ -808,4 +964,5 @@ _graveyard: Final[list[Any]] = []
 _state: Final = _State()
 _finalizer: Final = lifecycle.ChildFinalizer(_state.end_child)
 lifecycle.at_exit(_state.drain_at_exit, _state.end)
+on_change(_state.enrich)
 forks.in_child(_state.begin_anew)

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from fapilog.bodies import DEFAULT_MAX_BYTES, DEFAULT_TYPES
 from fapilog.diagnostics import report
+from fapilog.encoding import LIMITS
 from fapilog.exclusion import DEFAULT_EXCLUDE, exclusion
 from fapilog.forwarded import DEFAULT_HEADERS, TrustedProxies
 from fapilog.types import LEVEL_ALIASES, LEVELS, nearest_level
@@ -33,7 +34,12 @@ OTHER_VARIABLES: Final = frozenset({"FAPILOG_FAILPOINT", "FAPILOG_TESTING"})
 """Variables that start like ours and are read elsewhere."""
 
 
-def _level(value: Any) -> Any:
+def level_name(value: Any) -> str:
+    """Return the name of a level, given by any of its names or by a number.
+
+    Raises:
+        ValueError: It is none.
+    """
     name = str(value).strip().lower()
     if name.isdecimal():
         number = nearest_level(int(name))
@@ -73,7 +79,7 @@ def _sinks(value: Any) -> Any:
 
 def _masked_sink(sink: Any) -> Any:
     """Hide what may hold a secret: the URI of a sink, and its options."""
-    if isinstance(sink, str) and "://" in sink:
+    if isinstance(sink, str) and ("://" in sink or "@" in sink):
         return SecretStr(sink)
     if isinstance(sink, Mapping):
         return {key: value if key in ("type", "name") else _masked(value) for key, value in sink.items()}
@@ -92,7 +98,7 @@ def _masked(value: Any) -> Any:
     return value
 
 
-def _status_levels(value: Any) -> Any:
+def _pairs(value: Any) -> Any:
     """Read ``404=info, 5xx=critical``, or a JSON object."""
     if not isinstance(value, str):
         return value
@@ -101,7 +107,30 @@ def _status_levels(value: Any) -> Any:
             return json.loads(value)
         except ValueError as error:
             raise ValueError(f"this looks like JSON but is not: {error}") from None
-    return dict(part.split("=", 1) if "=" in part else (part, "") for part in _names(value))
+    parts = [re.split(r"\s*[=:]\s*", part, maxsplit=1) for part in _names(value)]
+    return {part[0]: part[1] if len(part) > 1 else "" for part in parts}
+
+
+def _share(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise ValueError(f"got {value!r}; write a number from 0 to 1, such as 0.1 for every tenth")
+    return number
+
+
+def _trace_or_field(value: Any) -> Any:
+    name = value.strip() if isinstance(value, str) else value
+    if not name:
+        raise ValueError(f"got {value!r}; write trace, record, or the name of a field, such as user_id")
+    return name.lower() if str(name).lower() in ("trace", "record") else name
+
+
+def _rules(value: Any) -> Any:
+    """Read rules, as a list or apart by commas; a comma inside of a rule needs a JSON list."""
+    return [value] if callable(value) else _names(value)
 
 
 def _status(value: Any) -> str:
@@ -121,10 +150,38 @@ def _proxies(value: list[str]) -> list[str]:
     return value
 
 
-Level = Annotated[str, BeforeValidator(_level)]
+def _patterns(value: Any) -> Any:
+    """Read a comma list, in which a comma inside brackets separates nothing, a JSON list or a JSON object."""
+    if isinstance(value, str):
+        said = value.strip()
+        try:
+            value = (
+                json.loads(said) if said.startswith(("{", '["')) else [each.strip() for each in _SPLIT.findall(said)]
+            )
+        except ValueError as error:
+            raise ValueError(f"this looks like JSON but is not: {error}") from None
+    if isinstance(value, list | tuple):
+        value = {f"pattern-{number}": each for number, each in enumerate(value, 1)}
+    return value
+
+
+def _modes(value: Any) -> Any:
+    """Read ``email=hash, card=partial``, or a JSON object."""
+    return (
+        {name.strip(): mode.strip() for name, mode in read.items()} if isinstance(read := _pairs(value), dict) else read
+    )
+
+
+_SPLIT: Final = re.compile(
+    r"(?:[^,\\\[({]|\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]|\{[^}]*\}|\((?:[^()\\]|\\.|\((?:[^()\\]|\\.)*\))*\)|[\[({])+"
+)
+"""Matches up to a comma that is outside of brackets."""
+
+Level = Annotated[str, BeforeValidator(level_name)]
 AddedHeader = Annotated[
     Literal["x-request-id", "traceresponse", "x-response-time-ms", "server-timing"], BeforeValidator(_lower)
 ]
+Share = Annotated[float, BeforeValidator(_share)]
 Names = Annotated[list[str], BeforeValidator(_names)]
 
 
@@ -232,8 +289,8 @@ class LoggingSettings(BaseSettings):
     """Where an exception that nobody catches becomes a record: in the main thread, in other threads, in event loops,
     and where Python cannot raise it (unraisable). What Python prints of it is printed as before."""
 
-    access_levels: Annotated[dict[Annotated[str, BeforeValidator(_status)], Level], BeforeValidator(_status_levels)] = (
-        Field(default={})
+    access_levels: Annotated[dict[Annotated[str, BeforeValidator(_status)], Level], BeforeValidator(_pairs)] = Field(
+        default={}
     )
     """The level of an access record by the status, such as ``404=info,5xx=critical``. Otherwise 5xx is an error, 4xx a
     warning, all else info."""
@@ -285,11 +342,155 @@ class LoggingSettings(BaseSettings):
     flush_timeout_seconds: PositiveFloat = 2.0
     """How long a response may wait for that."""
 
-    redact_fields: Annotated[list[str], BeforeValidator(_names)] = Field(default=[])
-    """Names of further fields whose values are secret, beside the built-in ones, in any case and at any depth."""
+    levels: Annotated[dict[str, Level], BeforeValidator(_pairs)] = Field(default={})
+    """The levels of single loggers by name, such as ``uvicorn=warning,shop.*=debug``, or a JSON object. A name stands
+    for that logger and all below it, with ``.*`` only for those below; the longest one counts."""
+
+    filter_drop: Annotated[list[Any], BeforeValidator(_rules)] = Field(default=[])
+    """Which records are left out: ``field=glob``, ``field~regex``, or ``module:function``, such as
+    ``path=/health*,logger=noisy.*``. In Python also functions of the record."""
+
+    filter_keep: Annotated[list[Any], BeforeValidator(_rules)] = Field(default=[])
+    """Which records alone are kept, written in the same way; none means all."""
+
+    filter_errors: bool = False
+    """Whether these rules may leave out errors, and records with an exception."""
+
+    sampling_rate: Share = 1.0
+    """The share of the records that is kept, such as 0.1 for every tenth."""
+
+    sampling_by: Annotated[str, BeforeValidator(_trace_or_field)] = "trace"
+    """What is kept or left out together: ``trace``; ``record``, each by itself; or the name of a field, such as
+    ``user_id``."""
+
+    sampling_levels: Annotated[dict[Level, Share], BeforeValidator(_pairs)] = Field(default={})
+    """Shares of single levels, such as ``debug=0.01,info=0.2``, in place of the sampling rate."""
+
+    sampling_errors: bool = False
+    """Whether errors, and records with an exception, are sampled too."""
+
+    sampling_adaptive: bool = False
+    """Whether the share falls while the queue is more than half full, to a hundredth when it is full."""
+
+    throttle_max_rate: PositiveFloat | None = None
+    """How many records with the same key are kept in the throttle's window; none means any number."""
+
+    throttle_window_seconds: PositiveFloat = 60.0
+    """The time in which they are counted."""
+
+    throttle_key_field: Annotated[list[str], BeforeValidator(_names)] = Field(default=["event"])
+    """The fields whose values are the key."""
+
+    throttle_burst: Annotated[float, Field(ge=1)] | None = None
+    """How many of them may come at once; none means as many as the throttle's rate."""
+
+    throttle_errors: bool = False
+    """Whether errors, and records with an exception, are throttled too."""
+
+    throttle_max_keys: PositiveInt = 10_000
+    """How many keys are remembered."""
+
+    dedupe_window_seconds: PositiveFloat | None = None
+    """For how long records that are alike are counted rather than kept, after the first; none means not at all."""
+
+    dedupe_fields: Annotated[list[str], BeforeValidator(_names)] = Field(default=["event", "level", "logger"])
+    """The fields that make records alike."""
+
+    dedupe_errors: bool = False
+    """Whether errors, and records with an exception, are counted so too."""
+
+    dedupe_max_cache_size: PositiveInt = 10_000
+    """How many records are remembered to compare others with."""
+
+    tail_level: Level | None = None
+    """The lowest level of the records below the level that a request holds back, and keeps only if it fails, logs an
+    error or is slow; none means that nothing is held back."""
+
+    tail_slow_ms: PositiveFloat | None = None
+    """From how many milliseconds on a request is slow for that; none means as ``FAPILOG_ACCESS_SLOW_MS`` says."""
+
+    tail_max_records: PositiveInt = 200
+    """How many records one request holds back; then the oldest go."""
+
+    tail_max_bytes: PositiveInt = 64 * 1024
+    """How many bytes one request holds back."""
+
+    tail_total_max_bytes: PositiveInt = 16 * 1024 * 1024
+    """How many bytes all requests hold back together."""
+
+    validation_mode: Annotated[Literal["strict", "warn", "off"], BeforeValidator(_lower)] = "warn"
+    """What becomes of a record that does not fit the schema of its event. warn: it is marked; strict: it is an error
+    besides, and raises under pytest; off: nothing is compared."""
+
+    enrich: Names = Field(default=[])
+    """Enrichers to turn on, and with ``-`` before their names off: those that are on are service, env, version and
+    host, and every one that was registered; those that are not are process, python, platform, git, kubernetes,
+    container, thread, task, resources, callsite and user."""
+
+    max_record_bytes: Annotated[int, Field(ge=16 * 1024, le=8 * 1024 * 1024)] = LIMITS.record
+    """How long a record may be, as a line. One that would be longer keeps less of each field."""
+
+    max_string_characters: Annotated[int, Field(ge=64)] = LIMITS.string
+    """How much of a text, or of bytes, is kept."""
+
+    max_depth: Annotated[int, Field(ge=1, le=64)] = LIMITS.depth
+    """How many levels of a nested value are kept."""
+
+    max_keys: Annotated[int, Field(ge=16)] = LIMITS.keys
+    """How many keys of an object are kept, and how many fields of a record."""
+
+    max_items: Annotated[int, Field(ge=1)] = LIMITS.items
+    """How many items of a list are kept, and up to how many an array or a tensor is shown item by item."""
+
+    exception_locals: bool = False
+    """Whether an exception has the local variables of each frame. Those whose names say so are masked; a secret under
+    another name is not."""
+
+    redact_fields: Names = Field(default=[])
+    """Names of further fields whose values are secret, beside the built-in ones, in any case and at any depth; and
+    places, such as ``user.*.email``, ``payload.card.number`` or ``**.iban``."""
+
+    redact_patterns: Annotated[dict[str, str], BeforeValidator(_patterns)] = Field(default={})
+    """Regular expressions of what else is secret in texts: a comma list, a JSON list, or a JSON object that gives each
+    a name. What its group ``secret`` matches is taken out, or all of it. One that may take exponential time is
+    refused; one that takes more than proportional time is run on pieces of a KiB."""
+
+    redact_presets: Annotated[list[Literal["gdpr", "hipaa", "pci"]], BeforeValidator(_lower_names)] = Field(default=[])
+    """What else is looked for in texts: gdpr: e-mail, phone, IBAN, card and IP; hipaa: e-mail,
+    phone, SSN and IP; pci: card."""
 
     redact_replacement: str = "REDACTED"
-    """What stands in place of a secret value."""
+    """What stands in place of a value that is secret by its name. What a text is found to hold becomes
+    ``<redacted:rule>``, of the same word. With ``{rule}`` in it, the rule is put there in both."""
+
+    redact_mode: Annotated[Literal["mask", "partial", "hash", "drop", "tokenize"], BeforeValidator(_lower)] = "mask"
+    """What is done with what is secret. mask: the replacement; partial: it and the last 4 characters, of 12 or more;
+    hash: a keyed hash, the same for equal values; drop: nothing is left; tokenize: what your function returns."""
+
+    redact_modes: Annotated[dict[str, str], BeforeValidator(_modes)] = Field(default={})
+    """Another mode for single rules, such as ``email=hash,card=partial``."""
+
+    redact_key: SecretStr | None = None
+    """The key of the hashes. Without it values cannot be guessed, with it equal ones can be joined."""
+
+    redact_allow: Names = Field(default=[])
+    """If there are any, only fields of these names, or at these places, are kept, and those of fapilog; the values of
+    all others are masked."""
+
+    redact_keep: Names = Field(default=[])
+    """Names and places that are no secret, though their name says so."""
+
+    redact_off: Annotated[list[str], BeforeValidator(_lower_names)] = Field(default=[])
+    """What is not applied: fields (the built-in names), texts (``name=value`` in texts), urls, credentials, and single
+    rules such as ``jwt`` or ``ip``."""
+
+    redact_tokenizer: Any = None
+    """In Python the function, otherwise its ``module:name``, that is called with a secret text and its rule, and
+    returns what to keep, for the mode tokenize."""
+
+    redact_functions: Annotated[list[Any], BeforeValidator(_names)] = Field(default=[])
+    """Functions, or ``module:name``, that are called with the path of each text and the text, and return what to keep
+    of it. They make every record slower."""
 
     sink_options: dict[str, dict[str, Any]] = Field(default={})
     """Options of sinks by the sink's name, collected from ``FAPILOG_<SINK>__<OPTION>`` and from dicts given under a

@@ -62,15 +62,11 @@ class Record(NamedTuple):
 class Batch(Sequence[Record]):
     """Records for one sink, oldest first. It cannot be changed, so no sink can harm another's."""
 
-    __slots__ = ("_records", "size_bytes")
-
-    size_bytes: int
-    """Length of all lines together, in bytes."""
+    __slots__ = ("_records",)
 
     def __init__(self, records: Sequence[tuple[int, int, bytes]]) -> None:
         """Take `(level, timestamp_ns, line)` tuples, or `Record`s, which are the same."""
         self._records = tuple(records)
-        self.size_bytes = sum([len(record[2]) for record in self._records])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -85,6 +81,16 @@ class Batch(Sequence[Record]):
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} records, {self.size_bytes} bytes>"
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of all lines together, in bytes."""
+        return sum([len(record[2]) for record in self._records])
+
+    @property
+    def timestamps_ns(self) -> list[int]:
+        """When each was logged, in nanoseconds since the epoch."""
+        return [record[1] for record in self._records]
 
     @property
     def lines(self) -> list[bytes]:
@@ -111,7 +117,8 @@ class Sink(Protocol):
       forked child; it raises `OSError` or `ConfigurationError` if the sink cannot start;
     * ``start(self) -> None``: make the threads it needs, called after `open` and just before the worker starts: at
       the interpreter's end none can be made;
-    * ``flush(self) -> None``: make durable (fsync) what `write` accepted.
+    * ``flush(self) -> None``: make durable (fsync) what `write` accepted;
+    * ``unformatted``: how many records it wrote in another form than it was asked to.
     """
 
     def write(self, batch: Batch, /) -> Awaitable[None] | None:

@@ -10,13 +10,15 @@ import pytest
 from fapilog import runtime
 from fapilog.diagnostics import report
 from fapilog.logger import slot
+from fapilog.processors.validate import SCHEMAS
 from fapilog.testing import clear_context
+from tests.fake_loki import LokiReceiver
 from tests.receiver import Receiver
 
 # In CI the same examples every time: a rare one that fails is found at home, and becomes a test of its own.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+hypothesis.settings.register_profile("local", max_examples=50)  # or the whole suite takes more than ten minutes
+hypothesis.settings.register_profile("ci", max_examples=50, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +26,7 @@ def _fresh_runtime() -> Iterator[None]:
     """Close what a test configured, and see that its threads end."""
     slot.begin()
     clear_context()
+    SCHEMAS.clear()
     report.reset()
     yield
     if runtime._state.runtime is not None:
@@ -48,6 +51,20 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 def _receiver_process() -> Iterator[Receiver]:
     with Receiver() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def _loki_process() -> Iterator[LokiReceiver]:
+    with LokiReceiver() as running:
+        yield running
+
+
+@pytest.fixture
+def loki(_loki_process: LokiReceiver) -> Iterator[LokiReceiver]:
+    """A Loki in another process, empty and with its own limits."""
+    _loki_process.reset()
+    yield _loki_process
+    _loki_process.reset()
 
 
 @pytest.fixture

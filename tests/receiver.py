@@ -16,9 +16,10 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 MAX_HEAD_BYTES = 64 * 1024
 
@@ -38,9 +39,11 @@ class Receiver:
     ``keep`` says whether the records are remembered all the same: an answer that is lost does not undo them.
     """
 
+    program: ClassVar[Path] = Path(__file__).resolve()
+
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).resolve()), *arguments], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-I", str(self.program), *arguments], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         ports = json.loads(self.process.stdout.readline())
@@ -119,6 +122,7 @@ class _Request:
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest if line)
         }
         self.size = len(body)
+        self.raw = body
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         self.body = body
@@ -324,7 +328,7 @@ async def _read(reader: asyncio.StreamReader) -> _Request | None:
     return _Request(head, await reader.readexactly(int(length)))
 
 
-async def main() -> None:
+async def main(make: "Callable[[ssl.SSLContext | None], _Server]") -> None:
     """Serve until terminated."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--certificate")
@@ -337,7 +341,7 @@ async def main() -> None:
         if options.client_ca:
             tls.load_verify_locations(options.client_ca)
             tls.verify_mode = ssl.CERT_REQUIRED
-    server = _Server(tls)
+    server = make(tls)
     await server.listen()
     control = await asyncio.start_server(server.control, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
     print(json.dumps({"port": server.port, "control": control.sockets[0].getsockname()[1]}), flush=True)
@@ -346,4 +350,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        asyncio.run(main(_Server))

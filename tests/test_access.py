@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fastapi import BackgroundTasks, FastAPI, Request, Response, WebSocket
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +55,50 @@ def one(logged: Captured) -> dict[str, Any]:
     found = [record for record in logged.records if record["logger"] == "fapilog.access"]
     assert len(found) == 1, found
     return found[0]
+
+
+class TestRecord:
+    @pytest.mark.parametrize(
+        ("path", "options"),
+        [
+            ("/status/201", {}),
+            ("/status/404", {"headers": {"user-agent": 'a "quoted" \\ agent\t1'}}),
+            ("/status/500", {"headers": {"user-agent": "ä" * 2_000}}),
+            ("/nowhere/%22%5C%0A%F0%9F%98%80", {}),
+            ("/status/200?token=x&page=2", {}),
+            ("/included/7", {}),
+            ("/mounted/7", {}),
+            ("/echo", {"method": "POST", "content": b"1234"}),
+        ],
+    )
+    def test_the_quick_way_tells_what_the_long_way_does(self, app: FastAPI, path: str, options: dict[str, Any]) -> None:
+        def answer(number: int) -> int:
+            return number
+
+        router, mounted = APIRouter(prefix="/included"), FastAPI()
+        router.get("/{number}")(answer)
+        mounted.get("/{number}")(answer)
+        app.include_router(router)
+        app.mount("/mounted", mounted)
+        if "headers" in options:
+            options = {**options, "headers": {"user-agent": options["headers"]["user-agent"].encode("latin-1")}}
+        told = []
+        for more in ({}, {"access_slow_ms": 1e9}):  # whoever asks for more than the usual gets it the long way
+            with capture(app, **more) as logged:
+                ask(app, path, **options)
+                told.append(one(logged))
+        plain, full = told
+        assert plain.keys() == full.keys()
+        own = {"timestamp", "duration_ms", "ttfb_ms", "trace_id", "span_id", "request_id", "id"}
+        assert {key: value for key, value in plain.items() if key not in own} == {
+            key: value for key, value in full.items() if key not in own
+        }
+        assert 0 <= plain["ttfb_ms"] <= plain["duration_ms"] < 10_000
+
+    def test_a_name_that_is_secret_is_masked(self, app: FastAPI) -> None:
+        with capture(app, redact_fields=["client_ip"]) as logged:
+            ask(app)
+            assert one(logged)["client_ip"] == "REDACTED"
 
 
 class TestLevels:

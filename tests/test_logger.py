@@ -441,3 +441,44 @@ def test_any_call_whatever_gives_one_strict_line(fields: dict[str, Any], event: 
         assert level == INFO
         assert parse(line)["service"] == "shop"
         assert recorder.queue.dropped == {}
+
+
+def test_an_argument_that_has_very_much_to_say_leaves_room_for_what_follows() -> None:
+    with capture() as captured:
+        log.info("%s and %d", "x" * 100_000, 7)
+        log.info("%(name)s and %(number)d", {"name": "y" * 100_000, "number": 7})
+        log.info("%s", [list(range(2_000))])
+        log.info("%s", [1, "two"])
+        texts, mapped, items, short = captured.events
+    assert texts == "x" * 16_384 + "<+83616 more> and 7"
+    assert mapped == "y" * 16_384 + "<+83616 more> and 7"
+    assert items.endswith("998, 999, '<+1000 more>']]")
+    assert short == "[1, 'two']"
+
+
+def test_arguments_for_an_event_that_is_no_text_are_kept_beside_it() -> None:
+    with capture() as captured:
+        log.info(7, 3)
+        record = captured.records[0]
+    assert (record["event"], record["_args"]) == ("7", [3])
+    assert record["_format_error"] == "TypeError: arguments are for an event that is text"
+
+
+def test_a_flat_record_is_kept_whole_up_to_its_limit_also_where_texts_have_to_be_short() -> None:
+    fields = {f"k{number}": "x" * 100 for number in range(100)}
+    with capture(max_string_characters=100) as captured:
+        for _ in range(2):  # the second time the names are known
+            log.info("x", **fields)
+        log.info("x", **{**fields, "k0": "x" * 101})
+        first, second, third = map(ours, captured.records)
+    assert first == second == fields
+    assert (third["k0"], third["_truncated"]) == ("x" * 100 + "<+1 more>", {"k0": 101})
+
+
+def test_static_fields_that_are_cut_leave_the_notes_to_the_record() -> None:
+    with capture(service="s" * 40_000, version="v") as captured:
+        log.info("x", text="t" * 50_000)
+        (line,) = lines(captured)
+    record = parse(line)  # which refuses a name that comes twice
+    assert record["_truncated"] == {"text": 50_000}
+    assert record["service"].endswith("<+7232 more>")

@@ -18,7 +18,7 @@ from fapilog.testing import CollectingSink
 from fapilog.types import Batch
 
 DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
-LABELS = ("sink", "outcome", "reason", "state", "le")
+LABELS = ("what", "sink", "outcome", "reason", "state", "le")
 
 LOKI = SinkStats(
     state="down",
@@ -34,6 +34,7 @@ LOKI = SinkStats(
     spool_oldest_ns=1_000_000_000_000,
     ambiguous=3,
     retries=2,
+    unformatted=3,
     delays=Delays().observe(0.02).observe(0.02).observe(7.0).observe(99_999.0),
 )
 STATS = Stats(
@@ -46,7 +47,11 @@ STATS = Stats(
     queue_max_records=1000,
     queue_max_bytes=65536,
     worker_restarts=1,
+    late_direct=4,
     trace_invalid=2,
+    failures={"filter": 14, "serializer": 14},
+    schema_mismatches=15,
+    redacted={"jwt": 3, "field:password": 0},
     sinks={"loki": LOKI},
 )
 
@@ -92,10 +97,15 @@ def test_what_became_of_the_records_adds_up_to_what_was_accepted_and_adopted() -
     assert became + waiting == found["fapilog_accepted_total",] + found["fapilog_adopted_total", "loki"]
 
 
+def test_what_failed_of_the_user_s_code_is_counted_by_what_it_was() -> None:
+    assert scraped(STATS)["fapilog_failures_total", "serializer"] == 14
+
+
 def test_what_never_reached_the_queue_is_counted_by_reason() -> None:
     found = scraped(STATS)
     assert found["fapilog_filtered_total", "level"] == 11
     assert found["fapilog_filtered_total", "processor"] == 12
+    assert found["fapilog_filtered_total", "tail"] == 0
     assert found["fapilog_door_dropped_total", "queue_full"] == 13
 
 
@@ -144,8 +154,12 @@ def test_what_may_be_doubled_tried_again_or_restarted_is_counted() -> None:
     found = scraped(STATS)
     assert found["fapilog_ambiguous_total", "loki"] == 3
     assert found["fapilog_retries_total", "loki"] == 2
+    assert found["fapilog_unformatted_total", "loki"] == 3
     assert found["fapilog_worker_restarts_total",] == 1
+    assert found["fapilog_late_direct_total",] == 4
     assert found["fapilog_trace_invalid_total",] == 2
+    assert found["fapilog_failures_total", "filter"] == 14
+    assert found["fapilog_schema_mismatches_total",] == 15
 
 
 def test_the_openmetrics_text_says_the_same() -> None:

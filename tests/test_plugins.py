@@ -145,7 +145,7 @@ def test_a_sink_that_takes_no_host_says_so() -> None:
     [
         ("file", {}, "option 'path' is missing"),
         ("file", {"path": "a", "pth": CANARY}, "no option is called 'pth'; did you mean 'path'"),
-        ("stdout", {"format": CANARY}, "option 'format': input should be"),
+        ("stdout", {"fd": CANARY}, "option 'fd': input should be"),
         ("stdout", {"zzzz": CANARY}, "no option is called 'zzzz'; known: fd, format"),
         (HERE, {"volume": CANARY}, "unexpected keyword argument 'volume'"),
         ("builtins:dict", {}, "it has no write"),

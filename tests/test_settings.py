@@ -70,7 +70,16 @@ def test_a_secret_is_what_it_was_when_it_is_unmasked(given: dict[str, Any]) -> N
     assert CANARY in repr(unmasked(settings.sink_options)) + repr([unmasked(sink) for sink in settings.sinks])
 
 
-@pytest.mark.parametrize("given", [*WITH_SECRETS[:4], {"sinks": [f"loki://user:{CANARY}@ho\u2100st"]}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        WITH_SECRETS[0],
+        *WITH_SECRETS[2:4],
+        {"sinks": f"nobody://user:{CANARY}@host:3100"},
+        {"sinks": [f"loki://user:{CANARY}@ho\u2100st"]},
+        {"sinks": [f"user:{CANARY}@host:3100"]},
+    ],
+)
 def test_an_error_about_a_sink_shows_no_secret(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configure_logging(**given)

@@ -4,6 +4,8 @@ exceptions that nobody caught.
 What is taken over is given back as it was when logging is closed.
 """  # noqa: D205 - a list is no summary
 
+from collections.abc import Mapping
+
 from fapilog.capture.records import RecordHandler
 from fapilog.capture.servers import NAMES, ServerLoggers
 from fapilog.capture.stdlib import RootLogger, Warnings
@@ -26,18 +28,21 @@ class Capture:
         self.warnings = Warnings()
         self.hooks = Hooks()
 
-    def take(self, settings: LoggingSettings, *, level: int, silence_access: bool, console: bool) -> None:
+    def take(
+        self, settings: LoggingSettings, *, level: int, levels: Mapping[str, int], silence_access: bool, console: bool
+    ) -> None:
         """Take over what *settings* ask for and give back the rest. Calling it again does no harm.
 
         Args:
             settings: What to capture.
-            level: The lowest level that is recorded.
+            level: The lowest level that is recorded of a logger which nobody has named.
+            levels: The lowest levels of those that somebody has, by name; with ``.*`` for those below it.
             silence_access: Whether there is an access record for each request, so that servers need not tell of it.
             console: Whether records go to stdout, where handlers of others would say everything a second time.
         """
         if settings.capture_stdlib:
             handlers = settings.stdlib_handlers
-            self.root.capture(level, "keep" if handlers == "auto" and not console else handlers)
+            self.root.capture(level, "keep" if handlers == "auto" and not console else handlers, levels)
         else:
             self.root.release()
         if settings.capture_servers:

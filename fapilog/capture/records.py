@@ -3,6 +3,7 @@
 https://docs.python.org/3/library/logging.html#logrecord-attributes
 """
 
+import copy
 import logging
 import re
 import threading
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from fapilog.context import OURSELVES, RequestContext, current_request, remembered_request
 from fapilog.diagnostics import report, surface_bugs
-from fapilog.logger import record, slot
+from fapilog.logger import bounded, record, slot
 from fapilog.processors import exceptions
 from fapilog.types import DEBUG, WARNING
 
@@ -128,6 +129,11 @@ class RecordHandler(logging.Handler):
 def _message(given: logging.LogRecord, fields: dict[str, Any]) -> str:
     """Format the message of a record, or keep its parts."""
     try:
+        if type(given.args) is tuple:
+            shorter = tuple([bounded(argument) for argument in given.args])
+            if any(short is not whole for short, whole in zip(shorter, given.args, strict=True)):
+                given = copy.copy(given)
+                given.args = shorter
         message = given.getMessage()
     except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
         fields["_format_error"] = f"{type(error).__name__}: {error}"

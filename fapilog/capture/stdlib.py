@@ -6,9 +6,11 @@ https://docs.python.org/3/library/logging.html, https://docs.python.org/3/librar
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import Final, Literal, TextIO, TypeAlias
 
 from fapilog.capture.records import TRANSPORTS
+from fapilog.context import NOTHING
 from fapilog.logger import record
 
 Handlers: TypeAlias = Literal["auto", "keep", "remove"]
@@ -33,10 +35,18 @@ class RootLogger:
         self._gone: list[tuple[int, logging.Handler]] = []
         self._levels: dict[str | None, tuple[int, int]] = {}
         """The level of a logger before, and the one it was given."""
+        self._lowered: set[str] = set()
+        """Which of them were lowered because somebody asked for their records."""
 
-    def capture(self, level: int, handlers: Handlers) -> None:
-        """Add our handler, and take away those of others that *handlers* says. Calling it again does no harm."""
+    def capture(self, level: int, handlers: Handlers, levels: Mapping[str, int] = NOTHING) -> None:
+        """Add our handler, and take away those of others that *handlers* says. Calling it again does no harm.
+
+        A logger among *levels* that would let through less is given that level.
+        """
         root = logging.getLogger()
+        for name in self._lowered:
+            self._give_back(name)
+        self._lowered.clear()
         if self._handler not in root.handlers:  # the first time, or somebody has configured it since
             self._gone = []
             self._levels.pop(None, None)
@@ -49,6 +59,11 @@ class RootLogger:
                 if logging.getLogger(name).level == logging.NOTSET:
                     self._set_level(name, logging.WARNING)
             self._set_level(None, level)
+        for name, lowest in sorted(levels.items()):
+            stem = name.removesuffix(".*")
+            if logging.getLogger(stem).getEffectiveLevel() > lowest:
+                self._set_level(stem, lowest)
+                self._lowered.add(stem)
 
     def release(self) -> None:
         """Give the root logger back as it was; what somebody else has configured since stays."""
@@ -57,12 +72,17 @@ class RootLogger:
             root.handlers = self._whole(root)
         else:
             self._levels.pop(None, None)
-        for name, (before, ours) in self._levels.items():
-            logger = logging.getLogger(name)
-            if logger.level == ours:
-                logger.setLevel(before)
+        for name in list(self._levels):
+            self._give_back(name)
         self._gone = []
-        self._levels = {}
+        self._lowered.clear()
+
+    def _give_back(self, name: str | None) -> None:
+        """Give a logger the level that it had, unless somebody has set it since."""
+        before, ours = self._levels.pop(name, (0, -1))
+        logger = logging.getLogger(name)
+        if logger.level == ours:
+            logger.setLevel(before)
 
     def _whole(self, root: logging.Logger) -> list[logging.Handler]:
         """Return the handlers of others, with those that were taken away in their places."""

@@ -20,7 +20,7 @@ from fapilog.diagnostics import DropReason, report
 from fapilog.failpoints import hit
 from fapilog.files.deadletters import DeadLetters
 from fapilog.forks import OfOneProcess
-from fapilog.pipeline.inbox import Inbox
+from fapilog.pipeline.inbox import Inbox, size_of
 from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats, SpoolStats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import NEVER, Item, Queue
@@ -30,7 +30,9 @@ from fapilog.pipeline.threads import SinkThread, ordinary, said
 from fapilog.types import LEVELS, TRACE, Batch, Record, Sink
 
 LOCAL_LINGER_SECONDS: Final = 0.05
-NETWORK_LINGER_SECONDS: Final = 1.0
+NETWORK_LINGER_SECONDS: Final = 0.5
+LOCAL_BATCH_BYTES: Final = 256 * 1024
+NETWORK_BATCH_BYTES: Final = 1024 * 1024
 SPOOL_AFTER_SECONDS: Final = 0.5
 """How long a record may stay in memory alone while its sink does not answer."""
 
@@ -60,6 +62,8 @@ class Delivery(OfOneProcess):
         self.options = options
         self.level = LEVELS[options.level] if options.level else TRACE
         self.linger_seconds = _linger_seconds(sink, options)
+        default = NETWORK_BATCH_BYTES if inspect.iscoroutinefunction(sink.write) else LOCAL_BATCH_BYTES
+        self._batch_max_bytes = options.batch_max_bytes or getattr(sink, "default_batch_max_bytes", None) or default
         self._closed = False
         self.summary = DropSummary()
         self._sender = Sender(name, sink, options)
@@ -166,9 +170,19 @@ class Delivery(OfOneProcess):
         return self._inbox.max_records // share - len(self._inbox), self._inbox.max_bytes // share - self._inbox.bytes
 
     @property
+    def behind(self) -> int:
+        """How many bytes wait for a sink that works."""
+        return self._inbox.bytes if self.state == "up" else 0
+
+    @property
     def has_room(self) -> bool:
         """Whether the inbox is half empty again, or will take nothing more in any case."""
         return not self._closed and not self._inbox.is_filled(2)
+
+    @property
+    def fill(self) -> float:
+        """How full the inbox is, 0 to 1; of one that takes nothing more, 0."""
+        return 0.0 if self._closed else min(1.0, self._inbox.fill)
 
     @property
     def _answers(self) -> bool:
@@ -194,6 +208,7 @@ class Delivery(OfOneProcess):
     def accept(self, items: list[Item]) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
         wanted = self._wanted(items)
+        size = size_of(wanted)
         with self._queue.lock:
             self._given += len(items)
             self._routed_away += len(items) - len(wanted)
@@ -201,10 +216,10 @@ class Delivery(OfOneProcess):
                 self._drop("sink_closed", len(wanted))
                 self._queue.note_lost(None, self.name)
                 return
-            kept, evicted = self._inbox.fit(wanted)
+            kept, evicted = self._inbox.fit(wanted, size)
             lost = len(wanted) - len(kept) + evicted
             gone = self._inbox.evict(evicted)
-            self._inbox.extend(kept)
+            self._inbox.extend(kept, size if kept is wanted else size_of(kept))
             if lost:
                 self._drop("inbox_full", lost)
             if self._queue.watched and (lost or len(wanted) < len(items)):
@@ -330,6 +345,7 @@ class Delivery(OfOneProcess):
             spool_oldest_ns=self._spool_oldest_ns,
             ambiguous=self._ambiguous,
             retries=self._retries,
+            unformatted=getattr(self.sink, "unformatted", 0),
             delays=self._sender.delays,
             inbox_bytes=self._inbox.bytes,
             dropped={reason: count for reason, count in dropped.items() if count},
@@ -376,7 +392,7 @@ class Delivery(OfOneProcess):
                 await self._linger()
         else:
             with self._queue.lock:
-                self._held = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
+                self._held = self._inbox.take(self.options.batch_max_records, self._batch_max_bytes)
             if not self._sender.failures:
                 self._since = self._loop.time()
             self._arrived.set()
@@ -424,7 +440,7 @@ class Delivery(OfOneProcess):
                 if self._cut_short:  # it was stuck, and counted as lost meanwhile
                     return None
                 self._delivered += len(batch)
-                self._held = self._inbox.take(self.options.batch_max_records, self.options.batch_max_bytes)
+                self._held = self._inbox.take(self.options.batch_max_records, self._batch_max_bytes)
             self._sender.succeed(batch)
             if self._hurried:
                 self._loop.call_soon_threadsafe(self._progress.set)
@@ -586,7 +602,7 @@ class Delivery(OfOneProcess):
 
     def _read(self) -> list[Record]:
         assert self._spool is not None  # noqa: S101 - as above
-        records = self._spool.read(self.options.batch_max_records, self.options.batch_max_bytes)
+        records = self._spool.read(self.options.batch_max_records, self._batch_max_bytes)
         stats = self._spool.stats()
         with self._queue.lock:
             self._carry_over(stats)
@@ -643,7 +659,7 @@ class Delivery(OfOneProcess):
         """Wait for company, unless somebody waits for the records or a batch is full."""
         until = self._loop.time() + self._wait_seconds
         while (left := until - self._loop.time()) > 0 and not self._hurried:
-            if len(self._inbox) >= self.options.batch_max_records or self._inbox.bytes >= self.options.batch_max_bytes:
+            if len(self._inbox) >= self.options.batch_max_records or self._inbox.bytes >= self._batch_max_bytes:
                 return
             self._nudge.clear()
             await wait_for_event(self._nudge, left)

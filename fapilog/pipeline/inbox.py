@@ -26,16 +26,20 @@ class Inbox:
         """Whether there is no room at all."""
         return self.bytes >= self.max_bytes or len(self.items) >= self.max_records
 
+    @property
+    def fill(self) -> float:
+        """How full it is, 0 to 1, and more where an empty one took more than it holds."""
+        return max(self.bytes / self.max_bytes, len(self.items) / self.max_records)
+
     def is_filled(self, parts: int) -> bool:
         """Whether one of so many equal parts of the room is taken."""
         return parts * self.bytes >= self.max_bytes or parts * len(self.items) >= self.max_records
 
-    def fit(self, wanted: list[Item]) -> tuple[list[Item], int]:
+    def fit(self, wanted: list[Item], size: int) -> tuple[list[Item], int]:
         """Choose from *wanted*, oldest first, what there is room for, and how many of the oldest must go first.
 
-        An empty inbox takes all: it is never more than the queue could hold.
+        An empty inbox takes all: it is never more than the queue could hold. *size* is the `size_of` all.
         """
-        size = sum([len(item[2]) for item in wanted])
         records, room = self.max_records - len(self.items), self.max_bytes - self.bytes
         if (size <= room and len(wanted) <= records) or not self.items:
             return wanted, 0
@@ -54,20 +58,23 @@ class Inbox:
                     kept[position] = item
         return [kept[position] for position in sorted(kept)], evicted
 
-    def extend(self, items: Iterable[Item]) -> None:
-        """Put *items* behind all others."""
-        kept = list(items)
-        self.items.extend(kept)
-        self.bytes += sum([len(item[2]) for item in kept])
+    def extend(self, items: Iterable[Item], size: int) -> None:
+        """Put *items*, of that size, behind all others."""
+        self.items.extend(items)
+        self.bytes += size
 
     def give_back(self, items: Iterable[Item]) -> None:
         """Put *items*, oldest first, in front of all others. They were taken from here, so there is no bound."""
         kept = list(items)
         self.items.extendleft(reversed(kept))
-        self.bytes += sum([len(item[2]) for item in kept])
+        self.bytes += size_of(kept)
 
     def take(self, max_records: int, max_bytes: int) -> list[Item]:
         """Remove and return the oldest records up to these bounds; a single larger one comes alone."""
+        if len(self.items) <= max_records and self.bytes <= max_bytes:
+            everything = list(self.items)
+            self.clear()
+            return everything
         taken: list[Item] = []
         size = 0
         while self.items and len(taken) < max_records:
@@ -75,13 +82,13 @@ class Inbox:
             if taken and size > max_bytes:
                 break
             taken.append(self.items.popleft())
-        self.bytes -= sum([len(item[2]) for item in taken])
+        self.bytes -= size_of(taken)
         return taken
 
     def evict(self, count: int) -> list[Item]:
         """Remove and return that many of the oldest."""
         evicted = [self.items.popleft() for _ in range(count)]
-        self.bytes -= sum([len(item[2]) for item in evicted])
+        self.bytes -= size_of(evicted)
         return evicted
 
     def clear(self) -> int:
@@ -90,3 +97,8 @@ class Inbox:
         self.items.clear()
         self.bytes = 0
         return count
+
+
+def size_of(items: Iterable[Item]) -> int:
+    """Return how many bytes the lines of *items* have together."""
+    return sum([len(item[2]) for item in items])

@@ -94,6 +94,9 @@ class SinkStats:
     retries: int = 0
     """Batches tried again."""
 
+    unformatted: int = 0
+    """Records written as JSON because the sink's format could not hold them."""
+
     delays: Delays = field(default_factory=Delays)
 
     @property
@@ -129,6 +132,15 @@ class Stats:
 
     trace_invalid: int = 0
     """Requests whose `traceparent` or `tracestate` was none, and was ignored."""
+
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Code of the user's that raised while a record was made, by what it was; the record was kept."""
+
+    schema_mismatches: int = 0
+    """Records that did not fit the schema of their event, and were kept."""
+
+    redacted: Mapping[str, int] = field(default_factory=dict)
+    """How often something was taken out of a record, by the rule that did."""
 
     late_direct: int = 0
     """Logged when the pipeline had ended, or could not go on, and written straight to stderr."""

@@ -26,14 +26,16 @@ class DeliveryOptions:
     """A function that is given each record as a dict and says whether this sink gets it, or its ``module:name``."""
 
     linger_seconds: NonNegativeFloat | None = None
-    """How long a record may wait for others to share its batch; None means 0.05, 1 for a sink whose `write` is a
+    """How long a record may wait for others to share its batch; None means 0.05, 0.5 for a sink whose `write` is a
     coroutine, and 0 on a terminal."""
 
     batch_max_records: PositiveInt = 10_000
     """How many records one batch holds at most."""
 
-    batch_max_bytes: PositiveInt = 1024 * 1024
-    """How many bytes one batch holds at most; a single larger record is a batch of its own."""
+    batch_max_bytes: PositiveInt | None = None
+    """How many bytes one batch holds at most; a single larger record is a batch of its own. None means 256 KiB,
+    512 KiB for a file, or an eighth of the size at which it rotates if that is less, 1 MiB for a sink whose `write` is
+    a coroutine."""
 
     write_timeout_seconds: PositiveFloat = 30.0
     """How long one attempt of a sink whose `write` is a coroutine may take, all told."""

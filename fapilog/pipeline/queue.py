@@ -28,8 +28,19 @@ Overflow: TypeAlias = Literal["auto", "drop", "drop_oldest", "block", "sample"]
 
 Item: TypeAlias = tuple[int, int, bytes]
 
+FRONT: Final = b'{"timestamp":"%b%06dZ",%b,"event":%b,%b,%b%b%b'
+"""A line of plain fields up to its number: second, microsecond, level, event, logger, fields, ids, what all end in."""
+
+_LINE: Final = FRONT + b'%d"}\n'
+
 NEVER: Final = 1 << 62
 _PRESSURE: Final[dict[Overflow, float]] = {"auto": 0.8, "drop": 0.8, "drop_oldest": 1.0, "block": 1.0, "sample": 0.5}
+GIVE_WAY_BYTES: Final = 1024 * 1024
+_GIVE_WAY_AGAIN_BYTES: Final = 256 * 1024
+_GIVE_WAY_SECONDS: Final = 0.001
+"""When so much has piled up, and for each piece more, a thread that may wait rests so long: the sinks' threads come to
+their turn, and memory stays small however fast a loop logs."""
+
 _NUMBER_BYTES: Final = 24
 """Room for the number, the quote, the brace and the newline that end a line."""
 
@@ -87,8 +98,10 @@ class Queue(OfOneProcess):
         self.watched: dict[bytes, list[set[str | None]]] = {}
         """Records that somebody waits for, by their line up to the number, and who has lost them (None: the queue)."""
         self.summary = DropSummary()
+        self.behind = 0
+        """How many bytes a sink that works had still to write when the worker looked last."""
         self.wake_at = NEVER
-        """`wake` is called once, when this many bytes are waiting."""
+        """`wake` is called when this many bytes are waiting, and again when a thread is to give way."""
         self.wake: Callable[[], None] = _nobody
         self._drop_reason = drop_reason
         self._clock = clock
@@ -102,6 +115,11 @@ class Queue(OfOneProcess):
     def accepted(self) -> int:
         """How many records were admitted so far."""
         return self.taken + len(self.items)
+
+    @property
+    def fill(self) -> float:
+        """How full it is, 0 to 1; read without the lock."""
+        return max(self.bytes / self.max_bytes, len(self.items) / self.max_records)
 
     def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
         """Number a record and queue it; return False if it was dropped, and count why.
@@ -123,9 +141,46 @@ class Queue(OfOneProcess):
                 self.pressed = True
             if size < self.wake_at:
                 return True
-            self.wake_at = NEVER
-        self.wake()
+            self.wake_at = max(GIVE_WAY_BYTES - self.behind, size + _GIVE_WAY_AGAIN_BYTES)
+        self._wake(size)
         return True
+
+    def put_line(
+        self,
+        level: int,
+        timestamp_ns: int,
+        second: bytes,
+        microsecond: int,
+        severity: bytes,
+        event: bytes,
+        logger: bytes,
+        fields: bytes,
+        ids: bytes,
+        tail: bytes,
+    ) -> bool:
+        """Do what `put` does with the parts of `FRONT`, in less time if there is no pressure."""
+        with self.lock:
+            pressed = self.pressed
+            if not pressed:
+                number = next(self._numbers)
+                line = _LINE % (second, microsecond, severity, event, logger, fields, ids, tail, number)
+                self.bytes = size = self.bytes + len(line)
+                self.items.append((level, timestamp_ns, line))
+                if size >= self._pressure_bytes or len(self.items) >= self._pressure_records:
+                    self.pressed = True
+                if size < self.wake_at:
+                    return True
+                self.wake_at = max(GIVE_WAY_BYTES - self.behind, size + _GIVE_WAY_AGAIN_BYTES)
+        if pressed:
+            front = FRONT % (second, microsecond, severity, event, logger, fields, ids, tail)
+            return self.put(level, timestamp_ns, front)
+        self._wake(size)
+        return True
+
+    def _wake(self, size: int) -> None:
+        self.wake()
+        if size + self.behind >= GIVE_WAY_BYTES and self.overflow in ("auto", "block") and not _must_not_wait():
+            time.sleep(_GIVE_WAY_SECONDS)
 
     def refuses(self, level: int) -> bool:
         """Tell, before a record is encoded, whether the policy drops it, and count it. Asked only under pressure."""
@@ -243,7 +298,26 @@ class Queue(OfOneProcess):
         return False
 
 
-class Direct:
+class Detour:
+    """A queue that does something else with a record; everything but `put` is the real queue's."""
+
+    def __init__(self, queue: Queue) -> None:
+        """Stand before *queue*."""
+        self._queue = queue
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
+        """Number a record and queue it."""
+        return self._queue.put(level, timestamp_ns, front)
+
+    def put_line(self, level: int, timestamp_ns: int, *parts: bytes | int) -> bool:
+        """Do what `put` does with the parts of `FRONT`."""
+        return self.put(level, timestamp_ns, FRONT % parts)
+
+
+class Direct(Detour):
     """Stands in for a queue whose pipeline has ended, or cannot go on: each record goes straight to stderr.
 
     It takes no lock: at the very end of the interpreter a thread may be stopped for ever while it holds one.
@@ -253,11 +327,8 @@ class Direct:
 
     def __init__(self, queue: Queue) -> None:
         """Number records on, and count them, for *queue*."""
-        self._queue = queue
+        super().__init__(queue)
         self._count = itertools.count(queue.late + 1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)
 
     def put(self, level: int, timestamp_ns: int, front: bytes) -> bool:
         """Number a record and write it at once."""

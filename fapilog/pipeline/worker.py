@@ -25,7 +25,7 @@ from fapilog.failpoints import hit, survivors
 from fapilog.forks import OfOneProcess
 from fapilog.pipeline.delivery import Delivery, wait_for_event
 from fapilog.pipeline.ledger import DropSummary, FlushResult
-from fapilog.pipeline.queue import NEVER, Direct, Item, Queue
+from fapilog.pipeline.queue import GIVE_WAY_BYTES, NEVER, Direct, Item, Queue
 from fapilog.pipeline.threads import said
 
 URGENT_BYTES: Final = 256 * 1024
@@ -141,13 +141,13 @@ class Worker(OfOneProcess):
         except FutureTimeoutError:
             return self._result()
 
-    async def aflush(self, timeout_seconds: float, *, empty: bool = False) -> FlushResult:
+    async def aflush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
         """Do what `flush` does without blocking the running event loop."""
         if not self._usable():
             return self._result()
         try:
             async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
-                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=True, empty=empty))
+                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=durable, empty=empty))
         except TimeoutError:
             return self._result()
 
@@ -177,6 +177,16 @@ class Worker(OfOneProcess):
         assert self._thread is not None  # noqa: S101 - _usable saw it
         self._thread.join(_GRACE_SECONDS)
         return result
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> bool:
+        """Call *function* on the worker's thread after that time; return False if it does not run, and will not."""
+        if self._thread is None or self._ended or self._loop.is_closed():
+            return False
+        try:
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, function, context=_own_context())
+        except RuntimeError:  # it was closed between the question and the call
+            return False
+        return True
 
     def abort(self) -> None:
         """Have a flush or a close that runs end at once: what is not delivered is spooled or lost."""
@@ -293,14 +303,14 @@ class Worker(OfOneProcess):
             self.queue.heir = Direct(self.queue)
         self.queue.close()
         left = self._taken if self._owed else []
+        more, _ = self.queue.take()
+        for _level, _timestamp, line in left + more:  # written first: whoever sees them counted finds them there
+            report.write_line(line)
         for delivery in self._owed:
             delivery.lose(left, "worker_failed")
         self._owed = []
-        more, _ = self.queue.take()
         for delivery in self.deliveries:
             delivery.lose(more, "worker_failed")
-        for _level, _timestamp, line in left + more:
-            report.write_line(line)
 
     def _deliver_here(self) -> None:
         """Deliver on the calling thread, which may be running an event loop of its own."""
@@ -335,7 +345,8 @@ class Worker(OfOneProcess):
                 if self.queue.bytes < URGENT_BYTES:
                     await wait_for_event(self._event, self._linger_seconds)
                     self._event.clear()
-            self.queue.wake_at = NEVER
+            self.queue.behind = max((delivery.behind for delivery in self.deliveries), default=0)
+            self.queue.wake_at = max(URGENT_BYTES, GIVE_WAY_BYTES - self.queue.behind)
             await self._hand_out()
 
     async def _hand_out(self) -> None:

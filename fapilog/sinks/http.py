@@ -1,13 +1,15 @@
-"""Send records to any HTTP server, as JSON lines or as a JSON array."""
+"""Send records to any HTTP server, one a line or as a JSON array."""
 
 import gzip
 import hashlib
 import hmac
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, InstanceOf, SecretStr
 from pydantic.dataclasses import dataclass
 
+from fapilog.formats import JSON_LINES, FormatName, Formatter
 from fapilog.plugins import OPTIONS
 from fapilog.transport.client import Headers
 from fapilog.transport.options import HeaderName, HeaderSecret
@@ -35,6 +37,10 @@ class HttpSink(NetworkSink):
     format: Literal["jsonl", "array"] = "jsonl"
     """How the body looks: one record a line, or one JSON array."""
 
+    record_format: FormatName = "json"
+    """How each record looks: json; the names of another system: ecs, datadog, gcp, otel; logfmt; csv; or
+    ``module:function``. Only JSON can be in an array."""
+
     compression: Literal["gzip", "none"] = "gzip"
     """How the body is compressed."""
 
@@ -54,19 +60,34 @@ class HttpSink(NetworkSink):
     success_status: Annotated[list[int], BeforeValidator(_numbers)] | None = None
     """The statuses that mean a batch was accepted; None means any from 200 to 299."""
 
+    _formatter: InstanceOf[Formatter] = field(
+        default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._formatter = Formatter(self.record_format)
+        if self.format == "array" and self._formatter.media_type != JSON_LINES:
+            raise ValueError(f"an array holds JSON, which {self.record_format} is not; use the format 'jsonl'")
+
+    @property
+    def unformatted(self) -> int:
+        """How many records were written as JSON because the format could not hold them."""
+        return self._formatter.failed
+
     async def write(self, batch: Batch) -> None:
         """Send *batch* and return when it was accepted.
 
         Raises:
             DeliveryError: If it was not.
         """
-        payload = batch.payload
-        key = hashlib.sha256(payload).hexdigest()
+        key = hashlib.sha256(batch.payload).hexdigest()
+        lines = self._formatter.lines(batch)
         if self.format == "array":
-            content, kind = b"[" + b",".join(batch.lines) + b"]", b"application/json"
+            content, kind = b"[" + b",".join(lines) + b"]", "application/json"
         else:
-            content, kind = payload, b"application/x-ndjson"
-        headers: Headers = [(b"Content-Type", kind), (b"Idempotency-Key", key.encode())]
+            content, kind = self._formatter.header + b"".join(lines), self._formatter.media_type
+        headers: Headers = [(b"Content-Type", kind.encode()), (b"Idempotency-Key", key.encode())]
         if self.compression == "gzip":
             content = gzip.compress(content, _GZIP_LEVEL, mtime=0)  # no time in it: the same batch, the same bytes
             headers.append((b"Content-Encoding", b"gzip"))

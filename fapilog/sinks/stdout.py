@@ -1,4 +1,4 @@
-"""Write records to standard output, as JSON lines or for a person.
+"""Write records to standard output, as JSON lines, for a person or for another system.
 
 Several processes may share one pipe. The kernel keeps a write of up to 4 096 bytes whole and tears longer ones, so on a
 pipe each batch is written under an advisory lock. A lock belongs to an open file description, and processes that
@@ -11,13 +11,13 @@ import select
 import stat
 import sys
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, InstanceOf
 from pydantic.dataclasses import dataclass
 
-from fapilog import formats
 from fapilog.errors import SinkClosedError
+from fapilog.formats import Formatter, format_name
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
 
@@ -27,35 +27,50 @@ except ImportError:  # Windows: pipes there are not locked
     fcntl = None  # type: ignore[assignment]
 
 
+def _format(said: str) -> str:
+    try:
+        return "auto" if said.lower() == "auto" else format_name(said)
+    except ValueError as error:
+        raise ValueError(str(error).replace("known: ", "known: auto, ")) from None
+
+
 @dataclass(config=OPTIONS, kw_only=True)
 class StdoutSink:
     """Write each record as one line to standard output; when the reader goes away the sink ends quietly."""
 
-    format: Annotated[Literal["auto", "json", "pretty"], BeforeValidator(lambda value: str(value).strip().lower())] = (
-        "auto"
-    )
-    """JSON lines, pretty for a person, or auto: pretty on a terminal and JSON otherwise."""
+    format: Annotated[str, BeforeValidator(lambda value: str(value).strip()), AfterValidator(_format)] = "auto"
+    """json; pretty for a person; auto: pretty on a terminal and json otherwise; logfmt; csv; the names of another
+    system: otel, ecs, gcp, datadog; or ``module:function``."""
 
     fd: int = 1
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
     _absent: bool = field(default=False, init=False, repr=False)
-    _pretty: bool = field(default=False, init=False, repr=False)
-    _colour: bool = field(default=False, init=False, repr=False)
+    _formatter: InstanceOf[Formatter] = field(
+        default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
+    )
+    _header: bytes = field(default=b"", init=False, repr=False)
 
     @property
     def default_linger_seconds(self) -> float:
         """A person at a terminal waits for nothing; a pipe gets batches."""
         return 0.0 if _is_terminal(self.fd) else 0.05
 
+    @property
+    def unformatted(self) -> int:
+        """How many records were written as JSON because the format could not hold them."""
+        return self._formatter.failed
+
     def open(self) -> None:
         """Look at what standard output is."""
         # Without a standard output at the start its number is given to the next file that is opened.
         self._absent = self.fd == 1 and sys.__stdout__ is None
         terminal = _is_terminal(self.fd)
-        self._pretty = self.format == "pretty" or (self.format == "auto" and terminal)
-        self._colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and not os.environ.get("NO_COLOR"))
+        name = ("pretty" if terminal else "json") if self.format == "auto" else self.format
+        colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and not os.environ.get("NO_COLOR"))
+        self._formatter = Formatter(name, colour=colour)
+        self._header = self._formatter.header
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
                 if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
@@ -66,11 +81,9 @@ class StdoutSink:
         """Write all lines of *batch*, whole."""
         if self._absent:
             raise SinkClosedError("there is no standard output")
-        if self._pretty:
-            text = "".join([formats.pretty(line, colour=self._colour) for line in batch.lines])
-            payload = text.encode("utf-8", "backslashreplace")
-        else:
-            payload = batch.payload
+        payload = self._formatter.payload(batch)
+        if self._header and payload:
+            payload, self._header = self._header + payload, b""
         try:
             if self._private is None:
                 _write_all(self.fd, payload)

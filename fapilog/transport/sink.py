@@ -6,7 +6,7 @@ import re
 import ssl
 from dataclasses import field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
@@ -67,8 +67,6 @@ class NetworkSink:
     trust_env: bool = False
     """Whether ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY`` and ``SSL_CERT_FILE`` in the environment
     count."""
-
-    default_linger_seconds: ClassVar[float] = 1.0
 
     _client: InstanceOf[Client] | None = field(default=None, init=False, repr=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import calls, throughput
+from benchmarks import calls, loki, throughput
 from benchmarks.contestants import OURS
 from benchmarks.measure import in_fresh_process
 from benchmarks.turns import Player, take_turns
@@ -37,6 +37,13 @@ def test_memory_is_reported_before_and_after_logging() -> None:
     found: dict[str, Any] = in_fresh_process("benchmarks.memory", "fapilog", "--records=500")
     assert found["idle_mb"] > 0
     assert found["after_mb"] > 0
+
+
+@pytest.mark.parametrize("body", ["protobuf", "json"])
+def test_records_to_loki_are_counted_where_they_arrive(body: str) -> None:
+    found = loki.compare(records=500, rounds=1, bodies=(body,))[body]
+    assert found["records_per_second"]["median"] > 0
+    assert found["dropped"] == 0
 
 
 def test_a_round_that_loses_records_fails_the_benchmark(tmp_path: Path) -> None:

@@ -356,3 +356,23 @@ def test_the_slot_has_a_recorder_of_its_own_again_when_all_is_over() -> None:
     assert slot.recorder is not during
     logging.getLogger("app").warning("to nobody")
     assert not slot.recorder.queue.items
+
+
+def test_arguments_that_have_very_much_to_say_are_cut_before_they_are_formatted() -> None:
+    said = "x" * 100_000
+    seen: list[Any] = []
+
+    class Other(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.args)
+
+    logger, other = logging.getLogger("bombed"), Other()
+    logger.addHandler(other)
+    try:
+        with capture() as logged:
+            logger.warning("%s and %s", said, 1)
+            event = logged.records[0]["event"]
+    finally:
+        logger.removeHandler(other)
+    assert event == "x" * 16_384 + "<+83616 more> and 1"
+    assert seen == [(said, 1)], "others get what was logged"

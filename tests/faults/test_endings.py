@@ -266,19 +266,14 @@ def test_no_record_that_was_acknowledged_as_durable_is_lost_by_a_kill_at_any_of_
     ],
     ids=["SIGKILL", "_exit", "execv", "SIGSEGV"],
 )
-def test_nothing_is_lost_by_a_sudden_end_one_and_a_half_seconds_after_the_last_record(
+def test_nothing_is_lost_by_a_sudden_end_one_second_after_the_last_record(
     tmp_path: Path, receiver: Receiver, ending: str
 ) -> None:
     everything_arrived(
-        run(burst(f"import os, time\ntime.sleep(1.5)\n{ending}"), tmp_path, receiver.url(), code=None),
+        run(burst(f"import os, time\ntime.sleep(1)\n{ending}"), tmp_path, receiver.url(), code=None),
         tmp_path,
         receiver,
     )
-
-
-def test_nothing_is_lost_at_a_file_by_a_kill_one_second_after_the_last_record(tmp_path: Path) -> None:
-    run(burst("import os, time\ntime.sleep(1)\nos.kill(os.getpid(), 9)"), tmp_path, "", code=-9)
-    assert list(whole(in_file(tmp_path)).values()) == [5_000]
 
 
 def test_a_flush_before_a_sudden_end_loses_nothing(tmp_path: Path, receiver: Receiver) -> None:
@@ -291,10 +286,10 @@ def test_a_program_that_runs_out_of_memory_and_ends_delivers_what_it_accepted(tm
 import resource
 assert handle.flush().ok
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 8 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 32 * 2**20,) * 2)
 hoard = []
 try:
-    while True: hoard.append(bytearray(2**16))
+    while True: hoard.append(bytearray(2**20))
 except MemoryError:
     for number in range(1_000): log.info('counted', number=number)
     hoard.clear()

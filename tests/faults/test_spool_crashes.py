@@ -20,7 +20,7 @@ from fapilog.types import Record
 from tests.faults import spooling
 
 FUZZ_RUNS = int(os.environ.get("FUZZ_RUNS", "0"))  # 10 000 for the whole of it; 0: what fits in a few seconds
-FUZZ_SECONDS = 8.0
+FUZZ_SECONDS = 3.0
 
 
 class Story:

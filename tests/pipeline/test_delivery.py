@@ -347,7 +347,7 @@ def test_the_linger_is_what_was_set_else_what_the_sink_says(
     assert made.linger_seconds == seconds
 
 
-def test_without_a_word_from_the_sink_local_ones_linger_50_ms_and_coroutines_a_second() -> None:
+def test_without_a_word_from_the_sink_local_ones_linger_50_ms_and_coroutines_half_a_second() -> None:
     class Local:
         def write(self, batch: Batch, /) -> None: ...
         def close(self) -> None: ...
@@ -358,7 +358,7 @@ def test_without_a_word_from_the_sink_local_ones_linger_50_ms_and_coroutines_a_s
 
     queue = Queue(Sequence())
     made = [Delivery("tried", sink, DeliveryOptions(), queue) for sink in (Local(), Network())]
-    assert [delivery.linger_seconds for delivery in made] == [0.05, 1.0]
+    assert [delivery.linger_seconds for delivery in made] == [0.05, 0.5]
 
 
 @pytest.mark.parametrize("options", [{"level": "loud"}, {"batch_max_records": 0}, {"linger_seconds": -1}, {"x": 1}])

@@ -191,6 +191,42 @@ def test_the_worker_is_woken_once_when_enough_waits() -> None:
     assert calls == [3]
 
 
+def rests(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return how long the calling thread rests while it queues a little more than 3 MiB."""
+    rested: list[float] = []
+    monkeypatch.setattr(time, "sleep", rested.append)
+    queue.wake_at = 256 * 1024
+    for _ in range(3_100):
+        assert queue.put(INFO, 0, b"x" * 1_024)
+    return rested
+
+
+def test_a_loop_that_outruns_the_sinks_gives_way_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = make_queue("auto", max_records=10_000)
+    assert rests(queue, monkeypatch) == [0.001] * 9  # at 1 MiB, and for each quarter more
+
+
+def test_what_a_sink_has_still_to_write_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = make_queue("auto", max_records=10_000)
+    queue.behind = 1024 * 1024
+    assert len(rests(queue, monkeypatch)) == 12
+
+
+@pytest.mark.parametrize("overflow", ["drop", "drop_oldest", "sample"])
+def test_nobody_gives_way_where_nobody_is_to_wait(overflow: Overflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = make_queue(overflow, max_records=10_000, max_bytes=64 * 1024 * 1024)
+    assert rests(queue, monkeypatch) == []
+
+
+def test_an_event_loop_never_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = make_queue("auto", max_records=10_000)
+
+    async def log() -> list[float]:
+        return rests(queue, monkeypatch)
+
+    assert asyncio.run(log()) == []
+
+
 def test_bytes_bound_the_queue_whatever_the_number_of_records() -> None:
     queue = make_queue("block", max_records=1_000, max_bytes=1_000)
     taken = sum(offer(queue, front=b"x" * 100) for _ in range(20))

@@ -83,6 +83,18 @@ def test_an_array_is_one_json_document() -> None:
     assert json.loads(body) == [json.loads(line) for line in batch.lines]
 
 
+def test_records_may_have_the_names_of_another_system() -> None:
+    batch = make_batch("one", "two")
+    with FarEnd() as far_end:
+        headers, body = sent(far_end, batch, compression="none", format="array", record_format="datadog")
+        assert headers["content-type"] == "application/json"
+        assert [record["message"] for record in json.loads(body)] == ["one", "two"]
+        same, body = sent(far_end, batch, compression="none", record_format="csv")
+        assert same["content-type"] == "text/csv; charset=utf-8"
+        assert body.startswith(b"timestamp,level,event,")
+        assert same["idempotency-key"] == headers["idempotency-key"] == hashlib.sha256(batch.payload).hexdigest()
+
+
 def test_the_idempotency_key_is_the_hash_of_the_lines_however_they_are_sent() -> None:
     batch = make_batch("one", "two")
     with FarEnd() as far_end:
