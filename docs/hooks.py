@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from fapilog.detectors.credentials import CREDENTIALS
+from fapilog.detectors.personal import PERSONAL, PRESET_FIELDS, PRESETS
 from fapilog.encoding import LIMITS, MAX_LINE_BYTES
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.plugins import BUILT_IN, find, options_of
@@ -24,6 +26,9 @@ _TYPE_NAMES = {
     "int": "integer",
     "float": "number",
     "bool": "true or false",
+    "timedelta": "duration",
+    "time": "time of day",
+    "Callable": "function",
 }
 _REQUEST = re.compile(r"<!-- generated: (?P<what>[\w-]+) -->")
 
@@ -66,9 +71,11 @@ def columns() -> str:
 def limits() -> str:
     """Say how much of a value and of a line is kept."""
     return (
-        f"Of a text {LIMITS.string:,} characters are kept, of a container {LIMITS.items:,} items or {LIMITS.keys:,} "
-        f"keys, of what is nested {LIMITS.depth} levels. A line that is still longer than {MAX_LINE_BYTES:,} bytes is "
-        "made again with tighter limits."
+        f"Of a text {LIMITS.string:,} characters are kept (`FAPILOG_MAX_STRING_CHARACTERS`), of a list "
+        f"{LIMITS.items:,} items (`FAPILOG_MAX_ITEMS`), of an object {LIMITS.keys:,} keys (`FAPILOG_MAX_KEYS`), of "
+        f"what is nested {LIMITS.depth} levels (`FAPILOG_MAX_DEPTH`). Of a record that would still be longer than "
+        f"{MAX_LINE_BYTES:,} bytes (`FAPILOG_MAX_RECORD_BYTES`) less is kept of each field, and in the end only what "
+        "says when, what and where it was."
     )
 
 
@@ -80,6 +87,20 @@ def reserved_fields() -> str:
 def redacted_fields() -> str:
     """List the names whose values are masked."""
     return f"{_list(DEFAULT_FIELDS)}; and every name that ends in {_list(SECRET_SUFFIXES)}"
+
+
+def redaction_rules() -> str:
+    """List the detectors, when each is on, and how sure it is."""
+    rows = [(f"`{each.name}`", "always", f"{each.confidence:.2f}") for each in CREDENTIALS]
+    for name, each in PERSONAL.items():
+        presets = _list(preset for preset, names in PRESETS.items() if name in names)
+        rows.append((f"`{name}`", f"with {presets}", f"{each.confidence:.2f}"))
+    return _table(("rule", "looked for", "confidence"), rows)
+
+
+def preset_fields() -> str:
+    """List the names that each preset makes secret."""
+    return "; ".join(f"{preset}: {_list(names)}" for preset, names in PRESET_FIELDS.items())
 
 
 def _options(cls: Any, sink: str) -> str:
@@ -146,7 +167,9 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "delivery-options": delivery_options,
     "limits": limits,
+    "preset-fields": preset_fields,
     "redacted-fields": redacted_fields,
+    "redaction-rules": redaction_rules,
     "reserved-fields": reserved_fields,
     "settings": settings,
     "sink-options": sink_options,
