@@ -408,18 +408,6 @@ def _content_length(headers: Mapping[bytes, bytes]) -> int:
     return int(length) if len(length) < 20 and length.isdigit() else 0
 
 
-EVENTS: Final = {
-    event: orjson.dumps(event)
-    for event in (
-        "request completed",
-        "request disconnected",
-        "request failed",
-        "websocket closed",
-        "websocket failed",
-    )
-}
-"""The events of access records, each with how it is encoded."""
-
 EXCHANGES: Final[Mapping[str, type[HttpExchange] | type[WebSocketExchange]]] = {
     "http": HttpExchange,
     "websocket": WebSocketExchange,

@@ -68,7 +68,7 @@ from fapilog.types import (
     nearest_level,
 )
 
-LEVEL_FIELDS: Final = {number: b'"level":"%b"' % name.encode() for number, name in LEVEL_NAMES.items()}
+LEVEL_FIELDS: Final = {number: b'"level":"%b",' % name.encode() for number, name in LEVEL_NAMES.items()}
 EARLY_RECORDS: Final = 1_000
 MAX_SAFE_NAMES: Final = 10_000
 _OWN: Final = ("timestamp", "level", "event", "logger")
@@ -96,6 +96,12 @@ _CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset}) | _TEXTS
 _MAX_WEIGHT: Final = 1_000
 _MAX_WEIGHED_DEPTH: Final = 50
 _MAX_NAME: Final = 256
+_MAX_HEADS: Final = 1_000
+_MAX_HEAD: Final = 256
+_BEGINNING: Final = '{"timestamp":"%Y-%m-%dT%H:%M:%S.'
+_STAMP_AT: Final = _BEGINNING.index("%")
+_MILLISECONDS: Final = [b"%03d" % number for number in range(1_000)]
+_MICROSECONDS: Final = [b'%03dZ",' % number for number in range(1_000)]
 _NUMBER_BYTES: Final = 24
 """The end of a line: the number of the record, and what closes it."""
 _FRONT_BYTES: Final = 2_048
@@ -113,7 +119,7 @@ class LoggerName(str):
     def __new__(cls, name: str) -> Self:
         """Take any text as a name; of a very long one the beginning."""
         made = super().__new__(cls, cut(str(name), _MAX_NAME))
-        made.field = b'"logger":' + encode_text(redaction.default().text(str.__str__(made)))
+        made.field = b'"logger":%b,' % encode_text(redaction.default().text(str.__str__(made)))
         return made
 
 
@@ -178,7 +184,10 @@ class Recorder:
         """Field names that need nothing done: not reserved, not secret. Learned as they are met."""
         self._are_safe = self._safe.issuperset
         self._second = (0, b"")
-        """When the current second began, in nanoseconds, and its text: one pair, so that no thread sees half of it."""
+        """When the current second began, in nanoseconds, and how a line of it begins: one pair, so that no thread sees
+        half of it."""
+        self._heads: dict[int, dict[str, bytes]] = {number: {} for number in LEVEL_FIELDS}
+        """Level and event as they stand in a line, of events that need nothing done. Learned as they are met."""
         static = {**static, "pid": os.getpid()}
         self._reserved = RESERVED_FIELDS | static.keys()
         """Names that a field of the user's must not have, since every line ends in them."""
@@ -265,12 +274,11 @@ class Recorder:
             if (
                 not self._processors
                 and type(event) is str
-                and len(event) <= (short := self._short)
+                and (head := self._heads[level].get(event) or self._head(level, event))
                 and self._are_safe(fields)
-                and (event in (seen := self._seen) or self._is_clean(event))
                 and (not self._more or self._is_clean(logger))
             ):
-                numbers = self._numbers
+                short, seen, numbers = self._short, self._seen, self._numbers
                 for value in fields.values():  # a string that is too long is not even looked at
                     kind = type(value)
                     if kind is str:
@@ -279,19 +287,18 @@ class Recorder:
                     elif kind not in numbers and (kind is not float or value - value != 0.0):
                         break
                 else:
-                    # Two small objects spliced into the line cost half of what one merged dict does.
+                    # Small parts joined to a line cost half of what one merged dict does.
                     try:
-                        said, rest = _dumps(event), _dumps(fields, None, OPTIONS)[1:-1]
+                        rest = _dumps(fields, None, OPTIONS)[1:-1]
                     except TypeError:  # a lone surrogate or an integer beyond 64 bits
-                        said = rest = b""
-                    size = len(said) + len(rest)
-                    if said and (size <= self._few or (size <= self._room and len(fields) <= self._most_keys)):
+                        head = rest = b""
+                    size = len(head) + len(rest)
+                    if head and (size <= self._few or (size <= self._room and len(fields) <= self._most_keys)):
                         tail = self._tail
                         if not rest:  # then what comes next is the first after the comma
                             rest, ids, tail = (ids[1:], b"", tail) if ids else (tail[1:], b"", b"")
-                        queue.put_line(
-                            level, now, second, into // 1_000, LEVEL_FIELDS[level], said, logger.field, rest, ids, tail
-                        )
+                        milli, micro = _MILLISECONDS[into // 1_000_000], _MICROSECONDS[into // 1_000 % 1_000]
+                        queue.put_parts(level, now, [second, milli, micro, head, logger.field, rest, ids, tail])
                         return
             if isinstance(fields.get("durable"), bool):
                 durable = fields.pop("durable")
@@ -310,6 +317,21 @@ class Recorder:
                 raise
             _refuse({"durable": True} if durable else fields, context, "the record could not be encoded")
 
+    def _head(self, level: int, event: str) -> bytes:
+        """Return level and event as they stand in a line; nothing if the event has to be looked at more closely."""
+        try:
+            if len(event) > self._short or not self._is_clean(event):
+                return b""
+            head = b'%b"event":%b,' % (LEVEL_FIELDS[level], _dumps(event))
+        except TypeError:  # a lone surrogate
+            return b""
+        if len(head) <= _MAX_HEAD:
+            heads = self._heads[level]
+            if len(heads) >= _MAX_HEADS:
+                heads.clear()
+            heads[event] = head
+        return head
+
     def _put(self, queue: Any, level: int, now: int, front: bytes, *, durable: bool) -> None:
         if not durable:
             queue.put(level, now, front)
@@ -324,8 +346,8 @@ class Recorder:
         finally:
             queue.unwatch(front, lost)
 
-    def emit_flat(self, logger: "LoggerName", level: int, event: bytes, fields: dict[str, Any], ids: bytes) -> bool:
-        """Make one record of fields whose values are strings and numbers, and of an event and ids encoded already.
+    def emit_flat(self, logger: "LoggerName", level: int, event: str, fields: dict[str, Any], ids: bytes) -> bool:
+        """Make one record of fields whose values are strings and numbers, and of ids encoded already.
 
         Returns:
             False if nothing was done, because the record has to go the way of all others, through `emit`.
@@ -341,15 +363,17 @@ class Recorder:
             and self.emit_encoded(logger, level, event, encoded, ids)
         )
 
-    def emit_encoded(self, logger: "LoggerName", level: int, event: bytes, fields: bytes, ids: bytes) -> bool:
-        """Make one record of what is encoded already and holds nothing that would have to be masked or cut.
+    def emit_encoded(self, logger: "LoggerName", level: int, event: str, fields: bytes, ids: bytes) -> bool:
+        """Make one record of fields and ids that are encoded already and hold nothing that has to be masked or cut.
 
         Returns:
             False if nothing was done, as above.
         """
         queue = self.queue
+        head = self._heads[level].get(event) or self._head(level, event)
         if (
             queue.pressed
+            or not head
             or not same_process[0]
             or self._processors
             or self._sifts
@@ -364,8 +388,9 @@ class Recorder:
         began, second = self._second
         if not 0 <= now - began < 1_000_000_000:
             began, second = self._start_second(now)
-        at, severity = (now - began) // 1_000, LEVEL_FIELDS[level]
-        queue.put_line(level, now, second, at, severity, event, logger.field, fields, ids, self._tail)
+        into = now - began
+        milli, micro = _MILLISECONDS[into // 1_000_000], _MICROSECONDS[into // 1_000 % 1_000]
+        queue.put_parts(level, now, [second, milli, micro, head, logger.field, fields, ids, self._tail])
         return True
 
     def _below(self, level: int, fields: Mapping[str, Any]) -> Any:
@@ -522,9 +547,9 @@ class Recorder:
         again()
 
     def _start_second(self, now: int) -> tuple[int, bytes]:
-        """Format the second that *now* is in, once for all records in it."""
+        """Begin a line of the second that *now* is in, once for all records in it."""
         seconds, nanoseconds = divmod(now, 1_000_000_000)
-        self._second = now - nanoseconds, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)).encode()
+        self._second = now - nanoseconds, time.strftime(_BEGINNING, time.gmtime(seconds)).encode()
         return self._second
 
     def _process(
@@ -532,7 +557,7 @@ class Recorder:
     ) -> Event | None:
         """Take the long way: a user's processors, names we reserve, values that are not plain, secrets."""
         began, second = self._start_second(now)
-        stamp = f"{second.decode()}{(now - began) // 1_000:06d}Z"
+        stamp = f"{second[_STAMP_AT:].decode()}{(now - began) // 1_000:06d}Z"
         name = LEVEL_NAMES[level]
         record: Event = {"timestamp": stamp, "level": name, "event": event, "logger": str(logger), **ids}
         if len(fields) > self._most_keys:

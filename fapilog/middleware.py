@@ -14,7 +14,7 @@ from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Sco
 from fapilog.context import NOTHING, RequestContext, current_fields, current_request, current_scope, remember_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
-from fapilog.exchange import EVENTS, EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
+from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
 from fapilog.logger import LoggerName, slot
 from fapilog.masks import Masks
 from fapilog.processors.redact import Redact
@@ -228,7 +228,7 @@ def _log(
                 level = access.levels.get(exchange.status, ERROR)  # type: ignore[arg-type]  # there is one
                 if recorder.level > level or (access.only_errors and level < WARNING):
                     return
-                if recorder.emit_encoded(ACCESS_LOGGER, level, EVENTS["request completed"], encoded, request.encoded):
+                if recorder.emit_encoded(ACCESS_LOGGER, level, "request completed", encoded, request.encoded):
                     return
         level, event, fields = exchange.outcome(scope, error, access)
         if held is not None:
@@ -246,7 +246,7 @@ def _log(
             fields["inbound_request_id"] = refused_id
         if bound or request.bound:
             _keep_bound_fields({**request.bound, **bound}, fields)
-        elif access.flat and recorder.emit_flat(ACCESS_LOGGER, level, EVENTS[event], fields, request.encoded):
+        elif access.flat and recorder.emit_flat(ACCESS_LOGGER, level, event, fields, request.encoded):
             return
         recorder.emit(ACCESS_LOGGER, level, event, (), NOTHING, fields)
     except Exception as bug:

@@ -205,10 +205,14 @@ class Delivery(OfOneProcess):
         """How many records are in memory alone."""
         return len(self._inbox) + len(self._moving) + len(self._held)
 
-    def accept(self, items: list[Item]) -> None:
-        """Take what the queue held, oldest first; leave out what the sink does not want or has no room for."""
+    def accept(self, items: list[Item], size: int) -> None:
+        """Take what the queue held, oldest first; leave out what the sink does not want or has no room for.
+
+        *size* is the `size_of` all.
+        """
         wanted = self._wanted(items)
-        size = size_of(wanted)
+        if wanted is not items:
+            size = size_of(wanted)
         with self._queue.lock:
             self._given += len(items)
             self._routed_away += len(items) - len(wanted)

@@ -75,14 +75,20 @@ class Inbox:
             everything = list(self.items)
             self.clear()
             return everything
-        taken: list[Item] = []
-        size = 0
+        # A guess by the mean, then one by one: most lines are of about one length.
+        likely = min(max_records, max_bytes * len(self.items) // max(1, self.bytes), len(self.items))
+        taken = [self.items.popleft() for _ in range(likely)]
+        size = size_of(taken)
+        while size > max_bytes and len(taken) > 1:
+            size -= len(taken[-1][2])
+            self.items.appendleft(taken.pop())
         while self.items and len(taken) < max_records:
-            size += len(self.items[0][2])
-            if taken and size > max_bytes:
+            longer = size + len(self.items[0][2])
+            if taken and longer > max_bytes:
                 break
+            size = longer
             taken.append(self.items.popleft())
-        self.bytes -= size_of(taken)
+        self.bytes -= size
         return taken
 
     def evict(self, count: int) -> list[Item]:

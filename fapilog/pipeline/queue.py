@@ -28,11 +28,6 @@ Overflow: TypeAlias = Literal["auto", "drop", "drop_oldest", "block", "sample"]
 
 Item: TypeAlias = tuple[int, int, bytes]
 
-FRONT: Final = b'{"timestamp":"%b%06dZ",%b,"event":%b,%b,%b%b%b'
-"""A line of plain fields up to its number: second, microsecond, level, event, logger, fields, ids, what all end in."""
-
-_LINE: Final = FRONT + b'%d"}\n'
-
 NEVER: Final = 1 << 62
 _PRESSURE: Final[dict[Overflow, float]] = {"auto": 0.8, "drop": 0.8, "drop_oldest": 1.0, "block": 1.0, "sample": 0.5}
 GIVE_WAY_BYTES: Final = 1024 * 1024
@@ -145,25 +140,13 @@ class Queue(OfOneProcess):
         self._wake(size)
         return True
 
-    def put_line(
-        self,
-        level: int,
-        timestamp_ns: int,
-        second: bytes,
-        microsecond: int,
-        severity: bytes,
-        event: bytes,
-        logger: bytes,
-        fields: bytes,
-        ids: bytes,
-        tail: bytes,
-    ) -> bool:
-        """Do what `put` does with the parts of `FRONT`, in less time if there is no pressure."""
+    def put_parts(self, level: int, timestamp_ns: int, parts: list[bytes]) -> bool:
+        """Do what `put` does with what *parts* are joined, in less time if there is no pressure."""
         with self.lock:
             pressed = self.pressed
             if not pressed:
-                number = next(self._numbers)
-                line = _LINE % (second, microsecond, severity, event, logger, fields, ids, tail, number)
+                parts.append(b'%d"}\n' % next(self._numbers))
+                line = b"".join(parts)
                 self.bytes = size = self.bytes + len(line)
                 self.items.append((level, timestamp_ns, line))
                 if size >= self._pressure_bytes or len(self.items) >= self._pressure_records:
@@ -172,8 +155,7 @@ class Queue(OfOneProcess):
                     return True
                 self.wake_at = max(GIVE_WAY_BYTES - self.behind, size + _GIVE_WAY_AGAIN_BYTES)
         if pressed:
-            front = FRONT % (second, microsecond, severity, event, logger, fields, ids, tail)
-            return self.put(level, timestamp_ns, front)
+            return self.put(level, timestamp_ns, b"".join(parts))
         self._wake(size)
         return True
 
@@ -312,9 +294,9 @@ class Detour:
         """Number a record and queue it."""
         return self._queue.put(level, timestamp_ns, front)
 
-    def put_line(self, level: int, timestamp_ns: int, *parts: bytes | int) -> bool:
-        """Do what `put` does with the parts of `FRONT`."""
-        return self.put(level, timestamp_ns, FRONT % parts)
+    def put_parts(self, level: int, timestamp_ns: int, parts: list[bytes]) -> bool:
+        """Do what `put` does with what *parts* are joined."""
+        return self.put(level, timestamp_ns, b"".join(parts))
 
 
 class Direct(Detour):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from fapilog.context import RequestContext, current_request
-from fapilog.pipeline.queue import FRONT, Item
+from fapilog.pipeline.queue import Item
 from fapilog.types import DEBUG
 
 
@@ -106,9 +106,9 @@ class Held:
         tail.recorder.filtered["tail"] += 1
         return False
 
-    def put_line(self, level: int, timestamp_ns: int, *parts: bytes | int) -> bool:
-        """Do what `put` does with the parts of `FRONT`."""
-        return self.put(level, timestamp_ns, FRONT % parts)
+    def put_parts(self, level: int, timestamp_ns: int, parts: list[bytes]) -> bool:
+        """Do what `put` does with what *parts* are joined."""
+        return self.put(level, timestamp_ns, b"".join(parts))
 
     def end(self, *, keep: bool) -> None:
         """Queue what is held back, or forget it: the request is over."""

@@ -24,6 +24,7 @@ from fapilog.errors import DurabilityError
 from fapilog.failpoints import hit, survivors
 from fapilog.forks import OfOneProcess
 from fapilog.pipeline.delivery import Delivery, wait_for_event
+from fapilog.pipeline.inbox import size_of
 from fapilog.pipeline.ledger import DropSummary, FlushResult
 from fapilog.pipeline.queue import GIVE_WAY_BYTES, NEVER, Direct, Item, Queue
 from fapilog.pipeline.threads import said
@@ -75,6 +76,7 @@ class Worker(OfOneProcess):
         self._linger_seconds = min((delivery.linger_seconds for delivery in self.deliveries), default=0.0)
         self._hurried = 0
         self._taken: list[Item] = []
+        self._taken_bytes = 0
         self._owed: list[Delivery] = []
         self._told_at = -math.inf
         self._telling = False
@@ -376,16 +378,18 @@ class Worker(OfOneProcess):
         Cut short by a fault of ours, it owes the rest and pays that first.
         """
         for delivery in self._owed[:]:
-            delivery.accept(self._taken)
+            delivery.accept(self._taken, self._taken_bytes)
             self._owed.remove(delivery)
         hit("worker.take")
-        self._taken, _ = self.queue.take(max_records, max_bytes)
-        self._taken = list(survivors("worker.hand_out", self._taken))
+        taken, self._taken_bytes = self.queue.take(max_records, max_bytes)
+        self._taken = list(survivors("worker.hand_out", taken))
         count = len(self._taken)
+        if count < len(taken):
+            self._taken_bytes = size_of(self._taken)
         if count:
             self._owed = list(self.deliveries)
             for delivery in self.deliveries:
-                delivery.accept(self._taken)
+                delivery.accept(self._taken, self._taken_bytes)
                 self._owed.remove(delivery)
             self._taken = []  # or they would stay in memory until the next ones come
         self._tell_drops()
