@@ -31,10 +31,11 @@ _PLAIN: Final = (
     *("ttfb_ms", "route", "client_ip", "user_agent"),
 )
 PLAIN_RECORD: Final = (
-    b'"method":%b,"path":%b,"status_code":%d,"duration_ms":%.3f,"request_bytes":0,"response_bytes":%d,'
-    b'"scheme":%b,"http_version":%b,"ttfb_ms":%.3f,"route":%b,"client_ip":%b,"user_agent":%b'
+    b'%b"path":%b,"status_code":%d,"duration_ms":%.3f,"response_bytes":%d,"ttfb_ms":%.3f,"client_ip":%b,"user_agent":%b'
 )
-"""The fields of the record of a request like most."""
+"""The fields of the record of a request like most; it begins with those of its kind."""
+
+_KIND: Final = b'"method":%b,"scheme":%b,"http_version":%b,"route":%b,"request_bytes":0,'
 
 _MAX_SPELLED: Final = 1_000
 
@@ -72,6 +73,22 @@ class Spelled(dict[Any, bytes]):
         if len(self) >= _MAX_SPELLED:
             self.clear()
         self[value] = encoded
+        return encoded
+
+
+class Kinds(dict[tuple[Any, ...], bytes]):
+    """What the fields look like that all requests of a kind share: method, scheme, version of HTTP, route."""
+
+    def __init__(self, spelled: Spelled) -> None:
+        """Take the texts that *spelled* takes."""
+        super().__init__()
+        self._spelled = spelled
+
+    def __missing__(self, kind: tuple[Any, ...]) -> bytes:
+        encoded = _KIND % tuple([self._spelled[value] for value in kind])
+        if len(self) >= _MAX_SPELLED:
+            self.clear()
+        self[kind] = encoded
         return encoded
 
 
@@ -130,6 +147,7 @@ class Access:
         plain = self.flat and self.slow_ms is None and self.client_ip is None and all(map(self.leaves, _PLAIN))
         object.__setattr__(self, "plain", plain)
         object.__setattr__(self, "spelled", Spelled(self.is_clean))
+        object.__setattr__(self, "kinds", Kinds(self.spelled))
         object.__setattr__(self, "times", not self.added.isdisjoint({b"x-response-time-ms", b"server-timing"}))
 
     tells_more: bool = field(init=False)
@@ -145,6 +163,7 @@ class Access:
     """Whether a record may be made of `PLAIN_RECORD`."""
 
     spelled: Spelled = field(init=False)
+    kinds: Kinds = field(init=False)
 
     times: bool = field(init=False)
     """Whether one of them tells the time."""

@@ -18,11 +18,7 @@ NOTHING: Final[Mapping[str, Any]] = {}  # a plain dict: unpacking a MappingProxy
 class RequestContext:
     """One request, from the first byte in to the last byte out and its background tasks."""
 
-    __slots__ = ("bound", "encoded", "held", "ids", "tracestate", "within")
-
-    ids: Mapping[str, str]
-    """`trace_id`, `span_id`, `trace_flags`, `request_id` and, if the caller sent one, `parent_span_id`. Ours, so well
-    formed."""
+    __slots__ = ("_ids", "bound", "encoded", "held", "tracestate", "within")
 
     encoded: bytes
     """The ids as they continue a JSON object: ``,"trace_id":"…"``."""
@@ -39,9 +35,9 @@ class RequestContext:
     tracestate: str
     """What the tracing systems of our callers want to be passed on, as a header; empty if there is nothing."""
 
-    def __init__(self, ids: Mapping[str, str], encoded: bytes | None = None, tracestate: str = "") -> None:
-        """Begin a request with these ids; *encoded*, if it is known already, saves encoding them."""
-        self.ids = ids
+    def __init__(self, ids: Mapping[str, str] | None, encoded: bytes | None = None, tracestate: str = "") -> None:
+        """Begin a request with these ids; *encoded* is the same, and one of both may be left out."""
+        self._ids = ids
         if encoded is None:
             encoded = b"," + orjson.dumps(ids)[1:-1] if ids else b""
         self.encoded = encoded
@@ -49,6 +45,17 @@ class RequestContext:
         self.within = None
         self.held = None
         self.bound = {}
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """`trace_id`, `span_id`, `trace_flags`, `request_id` and, if the caller sent one, `parent_span_id`.
+
+        Ours, so well formed. Most requests are never asked.
+        """
+        ids = self._ids
+        if ids is None:
+            ids = self._ids = orjson.loads(b"{%b}" % self.encoded[1:])
+        return ids
 
 
 OURSELVES: Final = RequestContext({})

@@ -100,9 +100,15 @@ class HttpExchange:
                 added = self._answer
                 if type(added) is not list:
                     added = added(status)  # type: ignore[operator]
-                if added or type(message.get("headers")) is not list:
+                headers = message.get("headers")
+                if type(headers) is list and _ANSWERED.isdisjoint(map(_NAME, headers)):  # as `_answering`, at once
+                    if added:
+                        headers = headers + added
+                        message = {**message, "headers": headers}
+                else:
                     message = _answering(message, added)
-                self.response_headers = message["headers"]
+                    headers = message["headers"]
+                self.response_headers = headers
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             kind = None
         try:
@@ -162,15 +168,12 @@ class HttpExchange:
                 return None
             spelled = access.spelled
             return PLAIN_RECORD % (
-                spelled[scope["method"]],
+                access.kinds[scope["method"], scope["scheme"], scope["http_version"], route.path_format],
                 _dumps(path),
                 self.status,
                 (ended - started) * 1e3,
                 self.response_bytes,
-                spelled[scope["scheme"]],
-                spelled[scope["http_version"]],
                 (answered - started) * 1e3,
-                spelled[route.path_format],
                 spelled[scope["client"][0]],
                 spelled[headers[b"user-agent"]],
             )

@@ -18,12 +18,16 @@ from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange,
 from fapilog.logger import LoggerName, slot
 from fapilog.masks import Masks
 from fapilog.processors.redact import Redact
-from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, new_ids, parse_tracestate
+from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, drawn_ids, new_ids, parse_tracestate
 from fapilog.types import ERROR, WARNING
 
 ACCESS_LOGGER: Final = LoggerName("fapilog.access")
 MAX_REQUEST_ID_LENGTH: Final = 128
 _REQUEST_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+_TRACE_ID: Final = b',"trace_id":"'
+_SPAN_ID: Final = b'","span_id":"'
+_REQUEST_ID: Final = b'","request_id":"'
+_RANDOM_FLAGS: Final = b'","trace_flags":"02"'
 _SCOPE_KEY: Final = "fapilog.request"
 _MARK: Final = "_fapilog_installed"
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
@@ -339,6 +343,9 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
     """Return the request with its ids, the headers that tell them to the client, and the request id it was refused."""
     active = active_span()
     inbound = headers.get(b"traceparent")
+    asked = headers.get(b"x-request-id")
+    if active is None and inbound is None and not asked:
+        return _begin()
     tracestate: str | None = ""
     if active is not None:
         span, parent_id = active
@@ -355,7 +362,6 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
             if caller is None or tracestate is None:
                 slot.recorder.invalid_traces += 1
     request_id, refused_id = trace_id, None
-    asked = headers.get(b"x-request-id")
     if asked:
         if len(asked) <= MAX_REQUEST_ID_LENGTH and not asked.translate(None, _REQUEST_ID_BYTES):
             request_id = asked.decode("ascii")
@@ -374,6 +380,14 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
         (b"traceresponse", f"00-{trace_id}-{span_id}-{told}".encode()),
     ]
     return RequestContext(ids, encoded.encode(), tracestate or ""), answer, refused_id
+
+
+def _begin() -> tuple[RequestContext, list[Header], str | None]:
+    """Return the same for a request that comes without ids, as most do, in half the time."""
+    trace_id, span_id = drawn_ids()
+    encoded = b"".join((_TRACE_ID, trace_id, _SPAN_ID, span_id, _REQUEST_ID, trace_id, _RANDOM_FLAGS))
+    answer = [(b"x-request-id", trace_id), (b"traceresponse", b"".join((b"00-", trace_id, b"-", span_id, b"-02")))]
+    return RequestContext(None, encoded), answer, None
 
 
 def _keep_bound_fields(bound: Mapping[str, Any], fields: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ https://www.w3.org/TR/trace-context-2/
 import os
 import re
 import sys
+from binascii import hexlify
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
@@ -47,8 +48,8 @@ _MEMBER: Final = re.compile(r"[a-z0-9][a-z0-9_\-*/@]{0,255}=[ -+\--<>-~]{0,255}[
 _LARGE_MEMBER: Final = 128
 _CARRIED: Final = frozenset({"traceparent", "tracestate", "x-request-id"})
 _BLOCK_BYTES: Final = 24 * 80
-_NO_TRACE: Final = "0" * 32
-_NO_SPAN: Final = "0" * 16
+_NO_TRACE: Final = b"0" * 32
+_NO_SPAN: Final = b"0" * 16
 _OUTSIDE: Final = RequestContext({})
 """Remembers the last span that was seen outside of any request."""
 
@@ -126,19 +127,25 @@ def parse_tracestate(header: str) -> str | None:
 
 # Every `pop` of a list is one step, so two threads never get the same entry. A thread that finds the list empty adds
 # random bytes of its own; when two do, there are more, and that is all.
-_ids: Final[list[tuple[str, str]]] = []
+_ids: Final[list[tuple[bytes, bytes]]] = []
 
 
 def new_ids() -> tuple[str, str]:
     """Return a trace id and a span id: 32 and 16 random hex digits, neither all zero."""
+    trace_id, span_id = drawn_ids()
+    return trace_id.decode(), span_id.decode()
+
+
+def drawn_ids() -> tuple[bytes, bytes]:
+    """Return the same as bytes, as headers and lines want them."""
     try:
         return _ids.pop()
     except IndexError:
-        drawn = os.urandom(_BLOCK_BYTES).hex()
+        drawn = hexlify(os.urandom(_BLOCK_BYTES))
         fresh = [(drawn[at : at + 32], drawn[at + 32 : at + 48]) for at in range(0, len(drawn), 48)]
         fresh = [ids for ids in fresh if ids[0] != _NO_TRACE and ids[1] != _NO_SPAN]
         _ids.extend(fresh[1:])
-        return fresh[0] if fresh else new_ids()
+        return fresh[0] if fresh else drawn_ids()
 
 
 # A forked child would hand out the ids its parent is about to use.
