@@ -10,11 +10,11 @@ from typing import Any, Final
 from pydantic import SecretStr, ValidationError
 
 from fapilog.alerts import webhook_of
+from fapilog.assembly import check_sink, parse_sinks, redact_of
 from fapilog.errors import FapilogError
 from fapilog.plugins import known
 from fapilog.processors.chain import logger_levels, sieves_of
 from fapilog.processors.enrich import check
-from fapilog.runtime import check_sink, parse_sinks, redact_of
 from fapilog.settings import PREFIX, LoggingSettings
 
 _PACKAGES: Final = (

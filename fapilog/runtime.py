@@ -5,59 +5,59 @@ Everything is built before anything is swapped: when `configure_logging` raises,
 
 import contextvars
 import dataclasses
-import difflib
-import errno
-import inspect
 import math
 import os
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self
-from urllib.parse import quote
+from typing import Any, Final, Self, TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from fapilog import forks, lifecycle
-from fapilog.access import Access, levels_of
 from fapilog.alerts import Alert, watch_over
-from fapilog.bodies import BodyOptions
+from fapilog.assembly import (
+    access_of,
+    can_start,
+    let_go,
+    make_sink,
+    named_apart,
+    parse_sinks,
+    redact_of,
+    renewed,
+    resolve,
+    sorted_by_type,
+    spooling,
+)
 from fapilog.capture import Capture
 from fapilog.context import current_request
 from fapilog.diagnostics import DropReason, report
 from fapilog.encoding import Limits
-from fapilog.errors import ConfigurationError, SinkStartError
-from fapilog.exclusion import exclusion
-from fapilog.files.deadletters import DeadLetters
-from fapilog.forwarded import TrustedProxies
+from fapilog.errors import ConfigurationError
 from fapilog.logger import BoundLogger, Recorder, slot, structlog_factory
-from fapilog.masks import HeaderChoice, Masks
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
-from fapilog.pipeline.ledger import FlushResult, Stats
+from fapilog.pipeline.ledger import FlushResult, SinkStats, Stats
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import Detour, Direct, Queue
-from fapilog.pipeline.spool import Spool
 from fapilog.pipeline.tail import Tail
 from fapilog.pipeline.worker import ABORT_SECONDS, HAND_OVER_SECONDS, Worker
-from fapilog.plugins import SinkSpec, build_processor, build_sink, explain, function, parse_sink, unmasked
+from fapilog.plugins import SinkSpec, build_processor, parse_sink
 from fapilog.processors.chain import logger_levels, sieves_of
 from fapilog.processors.enrich import check, choose, enrichment, on_change
-from fapilog.processors.redact import Redact
 from fapilog.processors.sieve import Surroundings
 from fapilog.processors.static_fields import static_fields
 from fapilog.processors.validate import Validate
 from fapilog.settings import LoggingSettings, level_name
 from fapilog.types import LEVELS, TRACE, WARNING, Processor, Sink
 
-_DELIVERY_OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(DeliveryOptions))
 _WRITE_THROUGH_SECONDS: Final = 0.25
+_T = TypeVar("_T")
 
 
 def configure_logging(
@@ -94,8 +94,8 @@ def configure_logging(
         ConfigurationError: A setting, an option or *app* cannot be used, or a sink named here cannot start. Nothing
             has changed then.
     """
-    app, settings = _sorted_by_type(app, settings)
-    resolved = _resolve(settings, sinks, overrides)
+    app, settings = sorted_by_type(app, settings)
+    resolved = resolve(settings, sinks, overrides)
     check(resolved.enrich)
     named = sinks is not None or "sinks" in resolved.model_fields_set
     runtime = Runtime(
@@ -182,7 +182,7 @@ class Runtime(forks.OfOneProcess):
         self._on_alert = on_alert
         self._sieves = sieves_of(settings)
         self._redact = redact_of(settings)
-        self.access = _access(
+        self.access = access_of(
             settings, self._redact, user=user, drain=self._drain if settings.flush == "request" else None
         )
         self._closed = False
@@ -191,16 +191,16 @@ class Runtime(forks.OfOneProcess):
         self._made: list[tuple[SinkSpec, Sink, DeliveryOptions]] = []
         try:
             for spec in self._specs:
-                self._made.append((spec, *_make_sink(spec, settings)))
-            self._assemble([each for each in self._made if _can_start(each[0], each[1], named=named)])
+                self._made.append((spec, *make_sink(spec, settings)))
+            self._assemble([each for each in self._made if can_start(each[0], each[1], named=named)])
         except Exception:
             self.let_go()
             raise
 
     def again(self, specs: Sequence[SinkSpec] | None = None) -> "Runtime":
         """Build the same once more, perhaps with other sinks."""
-        fresh = [_fresh(spec) for spec in self._specs] if specs is None else specs
-        runtime = Runtime(self.settings, fresh, self._processors, named=False, on_alert=self._on_alert)
+        specs = [renewed(spec) for spec in self._specs] if specs is None else list(specs)
+        runtime = Runtime(self.settings, specs, self._processors, named=False, on_alert=self._on_alert)
         runtime.recorder.levels.take_over(self.recorder.levels)
         return runtime
 
@@ -208,7 +208,7 @@ class Runtime(forks.OfOneProcess):
         """Close the sinks made here, those of the user not: this runtime is not going to run."""
         for spec, sink, _ in self._made:
             if spec.sink is None:
-                _let_go(sink)
+                let_go(sink)
 
     def _assemble(self, sinks: Sequence[tuple[SinkSpec, Sink, DeliveryOptions]]) -> None:
         settings = self.settings
@@ -219,16 +219,7 @@ class Runtime(forks.OfOneProcess):
             overflow=settings.queue_overflow,
             block_timeout_seconds=settings.block_timeout_seconds,
         )
-        self.deliveries = [
-            Delivery(
-                spec.name,
-                sink,
-                options,
-                self.queue,
-                **_spooling(spec.name, sink, options, settings, slot.numbers.instance),
-            )
-            for spec, sink, options in sinks
-        ]
+        self.deliveries = [self._delivery(*each) for each in sinks]
         self.worker = Worker(
             self.queue,
             self.deliveries,
@@ -272,6 +263,54 @@ class Runtime(forks.OfOneProcess):
         )
 
         self.enrich()
+
+    def _delivery(self, spec: SinkSpec, sink: Sink, options: DeliveryOptions) -> Delivery:
+        kept = spooling(spec.name, sink, options, self.settings, slot.numbers.instance)
+        return Delivery(spec.name, sink, options, self.queue, **kept)
+
+    def add_sink(self, given: Any, name: str | None, options: Mapping[str, Any]) -> str:
+        """Add a sink; the arguments are those of `Handle.add_sink`."""
+        spec = parse_sink(given)
+        spec = dataclasses.replace(spec, name=name or spec.name, options={**spec.options, **options})
+        (spec,) = named_apart([spec], taken=[each.name for each in self._specs])
+        made = (spec, *make_sink(spec, self.settings))
+        try:
+            can_start(spec, made[1], named=True)
+            delivery = self._delivery(*made)
+            self.worker.add(delivery)
+        except Exception as error:
+            if spec.sink is None:
+                let_go(made[1])
+            if isinstance(error, RuntimeError):
+                raise ConfigurationError(f"sink {spec.name!r} cannot be added: {error}") from error
+            raise
+        self._specs += (spec,)
+        self._made.append(made)
+        self._now_has([*self.deliveries, delivery])
+        return spec.name
+
+    def remove_sink(self, name: str, timeout_seconds: float) -> SinkStats:
+        """Remove a sink; the arguments are those of `Handle.remove_sink`."""
+        delivery = next((each for each in self.deliveries if each.name == name), None)
+        if delivery is None:
+            known = ", ".join(repr(each.name) for each in self.deliveries)
+            raise ConfigurationError(f"no sink has the id {name!r}; there is {known or 'none'}")
+        try:
+            stats = self.worker.remove(delivery, timeout_seconds)
+        except RuntimeError as error:
+            raise ConfigurationError(f"sink {name!r} cannot be removed: {error}") from error
+        self._specs = tuple(each for each in self._specs if each.name != name)
+        self._made = [each for each in self._made if each[0].name != name]
+        self._now_has([each for each in self.deliveries if each is not delivery])
+        if stats.dropped or stats.spooled:
+            lost = ", ".join(f"{reason}={count}" for reason, count in sorted(stats.dropped.items()))
+            report(f"sink {name} was removed; lost: {lost or 'nothing'}; spooled: {stats.spooled}")
+        return stats
+
+    def _now_has(self, deliveries: list[Delivery]) -> None:
+        with self.queue.lock:
+            self.deliveries = deliveries
+        self.recorder.levels.set_floor(min((each.level for each in deliveries), default=TRACE))
 
     def enrich(self) -> None:
         """Have the recorder ask the enrichers there are now."""
@@ -363,6 +402,11 @@ class Runtime(forks.OfOneProcess):
         """Whether one of the sinks is stdout."""
         return any(spec.type == "stdout" for spec in self._specs)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more records."""
+        return self._closed
+
     def stats(self) -> Stats:
         """Return one consistent snapshot of every counter."""
         queue = self.queue
@@ -429,6 +473,49 @@ class Handle(forks.OfOneProcess):
         """Do what `fapilog.set_level` does, for the logger that this is a hold on."""
         forks.look()
         self._runtime.set_level(level, logger, for_seconds)
+
+    def add_sink(self, sink: Any, *, name: str | None = None, **options: Any) -> str:
+        """Send what is logged from now on to one more sink, while the others go on undisturbed.
+
+        It waits until the sink has started, and at most as long as a log call waits for a full queue. It is gone with
+        the next `configure_logging`; what a forked child logs goes there too.
+
+        Args:
+            sink: What `configure_logging` takes for one: a name, a URI, a ``{"type": …}`` dict, a sink object.
+            name: What it is to be called; None means by its type, with a number if that is taken.
+            **options: Options of the sink, and those of every sink, such as ``level``.
+
+        Returns:
+            Its id, which is its name: the key in ``stats().sinks``, and what `remove_sink` takes.
+
+        Raises:
+            ConfigurationError: It cannot be made or cannot start, or logging has ended. Nothing has changed then.
+        """
+        forks.look()
+        return _state.change_sinks(self._runtime, lambda runtime: runtime.add_sink(sink, name, options))
+
+    def remove_sink(self, name: str, timeout_seconds: float | None = None) -> SinkStats:
+        """Deliver and fsync what a sink was given so far, and close it, while the others go on undisturbed.
+
+        Args:
+            name: Its id, one of `list_sinks`.
+            timeout_seconds: How long to wait for it; None means the shutdown timeout of the settings. What it has not
+                taken by then stays in its spool, or is lost, counted, and said on stderr.
+
+        Returns:
+            What became of its records, as ``stats()`` no longer tells.
+
+        Raises:
+            ConfigurationError: No sink has that id, or logging has ended.
+        """
+        forks.look()
+        seconds = self._seconds(timeout_seconds)
+        return _state.change_sinks(self._runtime, lambda runtime: runtime.remove_sink(name, seconds))
+
+    def list_sinks(self) -> tuple[str, ...]:
+        """Return the ids of the sinks there are now, in the order in which they were added."""
+        forks.look()
+        return tuple(delivery.name for delivery in self._runtime.deliveries)
 
     def flush(self, timeout_seconds: float | None = None, *, durable: bool = True) -> FlushResult:
         """Deliver and fsync everything logged so far.
@@ -540,9 +627,9 @@ class _State:
         if self.diversion is None:
             return specs
         for spec in specs:
-            sink, _ = _make_sink(spec, settings)
+            sink, _ = make_sink(spec, settings)
             if spec.sink is None:
-                _let_go(sink)
+                let_go(sink)
         return [self.diversion]
 
     def _give_back_structlog(self) -> None:
@@ -566,6 +653,13 @@ class _State:
             logger_factory=structlog_factory,
             cache_logger_on_first_use=True,
         )
+
+    def change_sinks(self, runtime: Runtime, change: Callable[[Runtime], _T]) -> _T:
+        """Make one change at a time, and none while a runtime is replaced."""
+        with self._lock:
+            if runtime.closed:
+                raise ConfigurationError("logging has ended; call configure_logging with the sinks that you want")
+            return change(runtime)
 
     def write_through(self, runtime: Runtime, *, on: bool) -> None:
         """Have each log call wait for its delivery, or no longer.
@@ -731,215 +825,6 @@ class _WriteThrough(Detour):
 
 def _rfc3339(timestamp_ns: int) -> str:
     return datetime.fromtimestamp(timestamp_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _spooling(name: str, sink: Sink, options: DeliveryOptions, settings: LoggingSettings, instance: str) -> Any:
-    """Return what a delivery needs to spool: how to make the spool when the worker begins, and where the dead go."""
-    wanted = inspect.iscoroutinefunction(sink.write) if options.spool is None else options.spool
-    if not wanted:
-        return {}
-    directory = settings.spool_path.expanduser().absolute()
-
-    def make() -> Spool:
-        return Spool(
-            directory,
-            sink=name,
-            destination=str(getattr(sink, "destination", None) or type(sink).__qualname__),
-            instance=instance,
-            max_bytes=options.spool_max_bytes,
-            max_age_seconds=options.spool_max_age_seconds,
-        )
-
-    dead_letters = DeadLetters(directory / "dead" / f"{quote(name, safe='')}.jsonl")
-    return {"make_spool": make, "dead_letters": dead_letters}
-
-
-def _access(
-    settings: LoggingSettings,
-    redact: Redact,
-    *,
-    user: Callable[[Any], Any] | None,
-    drain: Callable[[], Awaitable[None]] | None,
-) -> Access:
-    """Decide what is told of a request from the settings."""
-    masks = Masks(redact.matches, settings.redact_replacement.replace("{rule}", "name"))
-    bodies = None
-    if settings.access_bodies != "none":
-        bodies = BodyOptions(
-            settings.access_bodies, masks, max_bytes=settings.access_body_max_bytes, types=settings.access_body_types
-        )
-    return Access(
-        masks=masks,
-        leaves=redact.leaves,
-        is_clean=redact.scanner.is_clean,
-        log=settings.access_log,
-        levels=levels_of({status: LEVELS[level] for status, level in settings.access_levels.items()}),
-        excluded=exclusion(settings.access_exclude),
-        only_errors=settings.access_only_errors,
-        slow_ms=settings.access_slow_ms,
-        client_ip=TrustedProxies(settings.trusted_proxies, settings.proxy_headers)
-        if settings.trusted_proxies
-        else None,
-        user=user,
-        request_headers=HeaderChoice(settings.access_headers, masks) if settings.access_headers else None,
-        response_headers=HeaderChoice(settings.access_response_headers, masks)
-        if settings.access_response_headers
-        else None,
-        bodies=bodies,
-        lends_user="user" in choose(settings.enrich),
-        added=frozenset(name.encode() for name in settings.add_headers),
-        drain=drain,
-    )
-
-
-def redact_of(settings: LoggingSettings) -> Redact:
-    """Build what redacts.
-
-    Raises:
-        ConfigurationError: A setting of it cannot be used.
-    """
-    return Redact(
-        settings.redact_fields,
-        settings.redact_replacement,
-        patterns=settings.redact_patterns,
-        presets=settings.redact_presets,
-        allow=settings.redact_allow,
-        keep=settings.redact_keep,
-        off=settings.redact_off,
-        mode=settings.redact_mode,
-        modes=settings.redact_modes,
-        key=settings.redact_key.get_secret_value() if settings.redact_key else None,
-        tokenizer=function(settings.redact_tokenizer, "redact_tokenizer") if settings.redact_tokenizer else None,
-        functions=[function(each, "redact_functions") for each in settings.redact_functions],
-    )
-
-
-def _make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:
-    """Build a sink, and the pipeline's options for it, from what the user wrote and what the settings hold."""
-    options: dict[str, Any] = {**unmasked(settings.sink_options.get(spec.name, {})), **unmasked(spec.options)}
-    if spec.type == "stdout":
-        options.setdefault("format", settings.json_console)
-    if spec.type == "loki":
-        options.setdefault("slot_path", settings.spool_path.expanduser().absolute() / "slots")
-    if spec.type == "file" and spec.sink is None:
-        options.setdefault("service", settings.service)
-    ours = {name: options.pop(name) for name in list(options) if name in _DELIVERY_OPTIONS}
-    try:
-        delivery = DeliveryOptions(**ours)
-    except ValidationError as error:
-        raise ConfigurationError(f"sink {spec.name!r}: {explain(error, sorted(_DELIVERY_OPTIONS))}") from None
-    return build_sink(spec, options), delivery
-
-
-def check_sink(spec: SinkSpec, settings: LoggingSettings) -> None:
-    """See whether a sink can be made and started, and let it go again.
-
-    Raises:
-        ConfigurationError: If it cannot.
-    """
-    sink, _ = _make_sink(spec, settings)
-    _can_start(spec, sink, named=True)
-    _let_go(sink)
-
-
-def _fresh(spec: SinkSpec) -> SinkSpec:
-    """Return a sink as it was before it was used, if it is one that can be copied."""
-    sink: Any = spec.sink
-    if dataclasses.is_dataclass(sink) and not isinstance(sink, type):
-        sink = dataclasses.replace(sink)
-    return dataclasses.replace(spec, sink=sink)
-
-
-def _let_go(sink: Sink) -> None:
-    """Close a sink that never wrote. One with a coroutine for it has connected to nothing yet."""
-    if not inspect.iscoroutinefunction(sink.close):
-        sink.close()
-
-
-def _can_start(spec: SinkSpec, sink: Sink, *, named: bool) -> bool:
-    """Open a sink. One that the user named must; a default one that cannot is left out, and said.
-
-    Raises:
-        SinkStartError: If a named sink cannot.
-    """
-    opening = getattr(sink, "open", None)
-    if opening is None:
-        return True
-    try:
-        opening()
-    except (OSError, ConfigurationError) as error:
-        why = f"sink {spec.name!r} cannot start: {_what_failed(error)}"
-        if named:
-            raise SinkStartError(why) from error
-        report(f"{why}; the other sinks go on. Name the sinks you want in FAPILOG_SINKS to silence this")
-        return False
-    return True
-
-
-def _what_failed(error: Exception) -> str:
-    if not isinstance(error, OSError) or error.errno is None:
-        return str(error)
-    name = errno.errorcode.get(error.errno, "?")
-    user = f" as uid {os.getuid()}" if hasattr(os, "getuid") else ""
-    return (
-        f"{error.strerror} (errno {error.errno} {name}) at {str(error.filename)!r}{user}; "
-        "make it writable, or choose another path"
-    )
-
-
-def _sorted_by_type(app: Any, settings: Any) -> tuple[Any, LoggingSettings | None]:
-    """Tell an application from settings, whichever came first."""
-    if isinstance(app, LoggingSettings):
-        if settings is not None:
-            raise ConfigurationError("two settings were given; give one, and an application before it")
-        app, settings = None, app
-    if settings is not None and not isinstance(settings, LoggingSettings):
-        raise ConfigurationError(f"settings must be a LoggingSettings, got {type(settings).__qualname__}")
-    if app is not None and not callable(app):
-        raise ConfigurationError(
-            f"the first argument must be an ASGI application or a LoggingSettings, got {type(app).__qualname__}"
-        )
-    return app, settings
-
-
-def _resolve(settings: LoggingSettings | None, sinks: Any, overrides: Mapping[str, Any]) -> LoggingSettings:
-    """Combine settings, sinks and keywords; keywords win."""
-    given = dict(overrides)
-    if sinks is not None:
-        given["sinks"] = sinks
-    if settings is not None:
-        kept = {name: getattr(settings, name) for name in settings.model_fields_set if name != "sink_options"}
-        for name, options in settings.sink_options.items():  # as keywords, or the environment would win over them
-            kept[name] = {**options, **given.pop(name, {})}
-        given = {**kept, **given}
-    try:
-        return LoggingSettings(**given)
-    except ValidationError as error:
-        said = []
-        for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            where = ".".join(str(part) for part in problem["loc"])
-            what = problem["msg"].removeprefix("Value error, ")
-            said.append(f"{where}: {what}" if where else what)
-        raise ConfigurationError("; ".join(said)) from None
-
-
-def parse_sinks(settings: LoggingSettings) -> list[SinkSpec]:
-    """Take the sinks apart, give each a name of its own, and say which options belong to none of them."""
-    specs: list[SinkSpec] = []
-    for each in settings.sinks:
-        spec = parse_sink(each)
-        taken = {other.name for other in specs}
-        name, number = spec.name, 2
-        while name in taken:
-            name, number = f"{spec.name}-{number}", number + 1
-        specs.append(dataclasses.replace(spec, name=name))
-    names = [spec.name for spec in specs]
-    for name in settings.sink_options:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            report(f"options are set for a sink {name!r}, which is not one of {', '.join(names) or 'none'}{hint}")
-    return specs
 
 
 def _closing_line(stats: Stats) -> str:

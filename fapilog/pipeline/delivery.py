@@ -73,6 +73,10 @@ class Delivery(OfOneProcess):
         self._dead_letters = dead_letters
         self._inbox = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
         self._given = 0
+        self._joined = (0, 0)
+        """How many records had left the queue, and how many of them were evicted, when this began to be given any."""
+        self._left: tuple[int, int] | None = None
+        """The same of when it was given the last; None as long as there may be more."""
         self._held: list[Item] = []
         """The batch that is being sent, as long as it is in memory alone."""
         self._moving: list[Item] = []
@@ -113,6 +117,15 @@ class Delivery(OfOneProcess):
             report(f"sink {self.name} cannot start: {said(error)}")
             self._closed = True
 
+    def join(self) -> None:
+        """Count from here on: what has left the queue until now is no business of this sink's. The lock is held."""
+        self._joined = self._queue.taken, self._queue.evicted
+        self._given = self._queue.taken - self._queue.evicted
+
+    def leave(self) -> None:
+        """Count up to here: nothing more will be given. The lock is held."""
+        self._left = self._queue.taken, self._queue.evicted
+
     # On the worker's loop
 
     def begin(self, worker_linger_seconds: float) -> "asyncio.Task[None]":
@@ -131,7 +144,7 @@ class Delivery(OfOneProcess):
         """When the oldest of what is in memory alone began to wait for the far end."""
         self._disk_works = True
         self._progress = asyncio.Event()
-        self._wait_seconds = max(0.0, self.linger_seconds - worker_linger_seconds)
+        self.linger_after(worker_linger_seconds)
         self._streams = self._make_spool is None and not inspect.iscoroutinefunction(self.sink.write)
         self._cut_short = False
         self._thread = SinkThread(self.name)
@@ -140,6 +153,10 @@ class Delivery(OfOneProcess):
             self._spool = self._spool or self._make_spool()
             self._spool_thread = SinkThread(f"{self.name}-spool")
         return self.go_on()
+
+    def linger_after(self, worker_linger_seconds: float) -> None:
+        """Wait for more only as long as the worker has not waited already."""
+        self._wait_seconds = max(0.0, self.linger_seconds - worker_linger_seconds)
 
     def go_on(self) -> "asyncio.Task[None]":
         """Start delivering, or start again after what ended the task."""
@@ -324,6 +341,7 @@ class Delivery(OfOneProcess):
             report(f"sink {self.name} cannot close: {said(error)}", key=f"close {self.name}")
         finally:  # also when a stuck sink used up the time for this
             self._stop_threads()
+            self._progress.set()  # whoever waits for it need not
 
     def _stop_threads(self) -> None:
         self._thread.stop()
@@ -333,16 +351,17 @@ class Delivery(OfOneProcess):
     def stats(self) -> SinkStats:
         """Return the counters; the queue's lock must be held."""
         queue = self._queue
-        on_the_way = queue.taken - queue.evicted - self._given
+        taken, evicted = self._left or (queue.taken, queue.evicted)
+        waiting = 0 if self._left else len(queue.items)
         dropped = Counter(self._dropped)
-        dropped["evicted"] += queue.evicted
+        dropped["evicted"] += evicted - self._joined[1]
         return SinkStats(
             state=self.state,
-            accepted=queue.accepted,
+            accepted=taken + waiting - self._joined[0],
             adopted=self._adopted,
             routed_away=self._routed_away,
             delivered=self._delivered,
-            queued=len(queue.items) + on_the_way + len(self._inbox) + len(self._moving),
+            queued=waiting + taken - evicted - self._given + len(self._inbox) + len(self._moving),
             in_flight=len(self._held),
             spooled=self._spooled,
             spooled_bytes=self._spooled_bytes,

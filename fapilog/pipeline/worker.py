@@ -11,12 +11,12 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from fapilog.context import OURSELVES, current_request
 from fapilog.diagnostics import DropReason, report
@@ -25,7 +25,7 @@ from fapilog.failpoints import hit, survivors
 from fapilog.forks import OfOneProcess
 from fapilog.pipeline.delivery import Delivery, wait_for_event
 from fapilog.pipeline.inbox import size_of
-from fapilog.pipeline.ledger import DropSummary, FlushResult
+from fapilog.pipeline.ledger import DropSummary, FlushResult, SinkStats
 from fapilog.pipeline.queue import GIVE_WAY_BYTES, NEVER, Direct, Item, Queue
 from fapilog.pipeline.threads import said
 
@@ -44,6 +44,7 @@ _HERE_SECONDS: Final = 1.0
 _HERE_IN_A_LOOP_SECONDS: Final = 0.1
 """How long a sink without a spool may take on the thread that logs, where no other can be started."""
 
+_T = TypeVar("_T")
 _RESTARTS: Final = 5
 _RESTARTS_WITHIN_SECONDS: Final = 60.0
 
@@ -179,6 +180,51 @@ class Worker(OfOneProcess):
         assert self._thread is not None  # noqa: S101 - _usable saw it
         self._thread.join(_GRACE_SECONDS)
         return result
+
+    def add(self, delivery: Delivery) -> None:
+        """Give *delivery*, whose sink is open, every record that is logged from now on.
+
+        Raises:
+            RuntimeError: The worker has ended, or this is its thread or a sink's.
+        """
+        with self._starting:
+            if not self._usable():
+                self._require_unstarted()
+                self.deliveries += (delivery,)
+                self._linger_seconds = min(each.linger_seconds for each in self.deliveries)
+                return
+        delivery.reopen()
+        self._ask(self._add(delivery), self._block_timeout_seconds)
+
+    def remove(self, delivery: Delivery, timeout_seconds: float) -> SinkStats:
+        """Deliver what *delivery* was given, in that time, and close its sink; return what became of its records.
+
+        Raises:
+            RuntimeError: As `add`.
+        """
+        with self._starting:
+            if not self._usable():
+                self._require_unstarted()
+                self._take_out(delivery)
+                _close_unstarted(delivery)
+                with self.queue.lock:
+                    return delivery.stats()
+        return self._ask(self._remove(delivery, timeout_seconds), self._block_timeout_seconds + timeout_seconds)
+
+    def _ask(self, coroutine: Coroutine[Any, Any, _T], seconds: float) -> _T:
+        """Run it on the worker's loop; a little more time than it should take is too much."""
+        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return asked.result(seconds + 4 * _GRACE_SECONDS)
+        except FutureTimeoutError:
+            asked.cancel()
+            raise RuntimeError("the worker does not answer") from None
+
+    def _require_unstarted(self) -> None:
+        if threading.current_thread().name.startswith("fapilog-"):
+            raise RuntimeError("a sink cannot add or remove sinks while it writes")
+        if self._ended or self._thread is not None:
+            raise RuntimeError("logging has ended")
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> bool:
         """Call *function* on the worker's thread after that time; return False if it does not run, and will not."""
@@ -429,6 +475,44 @@ class Worker(OfOneProcess):
         self._telling = False
         self._tell_drops()
 
+    async def _add(self, delivery: Delivery) -> None:
+        await self._hand_out()  # what was logged before is for the others
+        with self.queue.lock:
+            delivery.join()
+            self.deliveries += (delivery,)
+        self._linger_seconds = min(each.linger_seconds for each in self.deliveries)
+        self._tasks.append(delivery.begin(self._linger_seconds))
+        for each in self.deliveries:
+            each.linger_after(self._linger_seconds)
+
+    async def _remove(self, delivery: Delivery, timeout_seconds: float) -> SinkStats:
+        deadline = time.monotonic() + timeout_seconds
+        await self._hand_out()
+        task = self._take_out(delivery)
+        if task is not None:
+            settling = self._loop.create_task(_settle(delivery, durable=True))
+            await self._wait_for(settling, timeout_seconds - min(HAND_OVER_SECONDS, timeout_seconds / 2))
+            task.cancel()
+            await asyncio.wait({task}, timeout=ABORT_SECONDS)
+        ending = asyncio.ensure_future(delivery.end("sink_closed"))
+        await asyncio.wait({ending}, timeout=max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
+        ending.cancel()
+        await asyncio.wait({ending}, timeout=ABORT_SECONDS)
+        with self.queue.lock:
+            return delivery.stats()
+
+    def _take_out(self, delivery: Delivery) -> "asyncio.Task[None] | None":
+        """Hand nothing more to *delivery*; return its task, if it has begun."""
+        at = self.deliveries.index(delivery)
+        with self.queue.lock:
+            delivery.leave()
+            self.deliveries = self.deliveries[:at] + self.deliveries[at + 1 :]
+        if delivery in self._owed:
+            self._owed.remove(delivery)
+            delivery.lose(self._taken, "worker_failed")
+        self._linger_seconds = min((each.linger_seconds for each in self.deliveries), default=0.0)
+        return self._tasks.pop(at) if self._tasks else None
+
     def _begin_barrier(self) -> None:
         if self._syncing is None or self._syncing.done():
             self._syncing = self._loop.create_task(self._reach_barriers())
@@ -550,13 +634,7 @@ class Worker(OfOneProcess):
         """Close the sinks of a worker that has no thread."""
         self._give_up("shutdown_timeout")
         for delivery in self.deliveries:
-            closing = getattr(delivery.sink, "close", None)
-            try:
-                result = closing() if closing is not None else None
-                if asyncio.iscoroutine(result):
-                    result.close()
-            except Exception as error:  # noqa: BLE001 - one sink's trouble is not another's
-                report(f"sink {delivery.name} cannot close: {type(error).__name__}: {error}")
+            _close_unstarted(delivery)
 
 
 class _Waiter(NamedTuple):
@@ -577,6 +655,17 @@ def _own_context() -> contextvars.Context:
 
 async def _until_cancelled() -> None:
     await asyncio.Event().wait()
+
+
+def _close_unstarted(delivery: Delivery) -> None:
+    """Close a sink that was never given anything."""
+    closing = getattr(delivery.sink, "close", None)
+    try:
+        result = closing() if closing is not None else None
+        if asyncio.iscoroutine(result):
+            result.close()
+    except Exception as error:  # noqa: BLE001 - one sink's trouble is not another's
+        report(f"sink {delivery.name} cannot close: {type(error).__name__}: {error}")
 
 
 async def _settle(delivery: Delivery, *, durable: bool, empty: bool = False) -> None:

@@ -171,6 +171,14 @@ class Levels:
             self.follow()
         self.on_change()
 
+    def set_floor(self, floor: int) -> None:
+        """Take over what the sinks want now: what is below *floor* is wanted nowhere."""
+        with self._lock:
+            self._floor = floor
+            self._decide()
+            self.follow()
+        self.on_change()
+
     def look(self) -> None:
         """End what was set for a time that is over."""
         with self._lock:

@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from fapilog import configure_logging, log
+from fapilog.assembly import check_sink
 from fapilog.errors import (
     BatchRejectedError,
     BatchTooLargeError,
@@ -25,7 +26,6 @@ from fapilog.errors import (
     RetryableError,
 )
 from fapilog.plugins import build_sink, parse_sink
-from fapilog.runtime import check_sink
 from fapilog.settings import LoggingSettings
 from fapilog.sinks.loki import LokiSink
 from fapilog.testing import FarEnd, NetworkSinkContract, answer
