@@ -67,10 +67,9 @@ def say(count: int, first: int = 1, **fields: Any) -> None:
 
 
 def streams(loki: LokiReceiver) -> dict[str, list[int]]:
-    """The numbers of the records of each stream, in order of arrival."""
-    return {
-        labels: [json.loads(line)["number"] for _, line, _ in entries] for labels, entries in loki.streams().items()
-    }
+    """The numbers of the records of each stream, in order of arrival; what tells of losses has none."""
+    records = {labels: [json.loads(line) for _, line, _ in entries] for labels, entries in loki.streams().items()}
+    return {labels: [each["number"] for each in found if "number" in each] for labels, found in records.items()}
 
 
 def spooled(spool: Path, loki: LokiReceiver, count: int, oldest_seconds: float) -> None:
@@ -170,9 +169,9 @@ def test_f094_what_is_older_than_loki_takes_is_dropped_and_kept_for_a_person(
     spooled(tmp_path, loki, 300, 3 * 3_600)
     with service(loki, tmp_path) as handle:
         say(1)
-        stats = wait(handle, lambda stats: stats.delivered + sum(stats.dropped.values()) == 301)
+        stats = wait(handle, lambda stats: stats.delivered + sum(stats.dropped.values()) >= 301)
         assert 195 < stats.dropped["rejected"] < 205
-    assert sum(map(len, streams(loki).values())) == stats.delivered
+    assert sum(map(len, streams(loki).values())) == 301 - stats.dropped["rejected"]
     dead = (tmp_path / "dead" / "loki.jsonl").read_bytes().splitlines()
     assert len(dead) == stats.dropped["rejected"]
 
