@@ -88,9 +88,6 @@ _request: Final = current_request.get
 _fields: Final = current_fields.get
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable"})
 _FORMATS: Final = (str, Lazy)
-_NUMBERS: Final = frozenset({int, bool, type(None)})
-"""Types whose values are kept as they are. A float may be none that JSON has."""
-
 _TEXTS: Final = frozenset({str, bytes, bytearray})
 _CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset}) | _TEXTS
 _MAX_WEIGHT: Final = 1_000
@@ -179,7 +176,8 @@ class Recorder:
         self._seen, self._is_clean = scanner.seen, scanner.is_clean
         self._more = bool(scanner.more)
         """Whether something is looked for in names, too."""
-        self._numbers = _NUMBERS - {int} if scanner.cards else _NUMBERS
+        self._number = None if scanner.cards else int
+        """The type of values that are kept as they are, beside truth values: no number may be that of a card."""
         self._safe: set[str] = set()
         """Field names that need nothing done: not reserved, not secret. Learned as they are met."""
         self._are_safe = self._safe.issuperset
@@ -278,14 +276,15 @@ class Recorder:
                 and self._are_safe(fields)
                 and (not self._more or self._is_clean(logger))
             ):
-                short, seen, numbers = self._short, self._seen, self._numbers
+                short, seen, number = self._short, self._seen, self._number
                 for value in fields.values():  # a string that is too long is not even looked at
                     kind = type(value)
                     if kind is str:
                         if len(value) > short or (value not in seen and not self._is_clean(value)):
                             break
-                    elif kind not in numbers and (kind is not float or value - value != 0.0):
-                        break
+                    elif kind is not number and kind is not bool and value is not None:
+                        if kind is not float or value - value != 0.0:  # or one that JSON has not
+                            break
                 else:
                     # Small parts joined to a line cost half of what one merged dict does.
                     try:
