@@ -282,9 +282,11 @@ class Recorder:
                     if kind is str:
                         if len(value) > short or (value not in seen and not self._is_clean(value)):
                             break
-                    elif kind is not number and kind is not bool and value is not None:
-                        if kind is not float or value - value != 0.0:  # or one that JSON has not
+                    elif kind is float:
+                        if value - value != 0.0:  # none that JSON has
                             break
+                    elif kind is not number and kind is not bool and value is not None:
+                        break
                 else:
                     # Small parts joined to a line cost half of what one merged dict does.
                     try:
