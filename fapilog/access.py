@@ -144,8 +144,8 @@ class Access:
         object.__setattr__(self, "simple", ids_alone and plain)
         object.__setattr__(self, "flat", not more and self.bodies is None)
         # Whatever else is asked for takes the way on which every field is looked at.
-        plain = self.flat and self.slow_ms is None and self.client_ip is None and all(map(self.leaves, _PLAIN))
-        object.__setattr__(self, "plain", plain)
+        usual = self.log and not self.only_errors and self.slow_ms is None and self.client_ip is None
+        object.__setattr__(self, "plain", usual and self.flat and all(map(self.leaves, _PLAIN)))
         object.__setattr__(self, "spelled", Spelled(self.is_clean))
         object.__setattr__(self, "kinds", Kinds(self.spelled))
         object.__setattr__(self, "times", not self.added.isdisjoint({b"x-response-time-ms", b"server-timing"}))

@@ -210,7 +210,20 @@ def _log(
 ) -> None:
     """Write the access record, if there is to be one, behind what was held back. An error of ours stays here."""
     try:
-        held = request.held
+        recorder, bound, held = slot.recorder, current_fields.get(), request.held
+        if (
+            access.plain
+            and error is None
+            and type(request) is RequestContext
+            and not (bound or request.bound or refused_id or held or exchange.told)
+        ):
+            encoded = exchange.plain_record(scope, access)
+            if encoded is not None:
+                level = access.levels.get(exchange.status, ERROR)  # type: ignore[arg-type]  # there is one
+                if recorder.level > level or recorder.emit_encoded(
+                    ACCESS_LOGGER, level, "request completed", encoded, request.encoded
+                ):
+                    return
         if not access.log and held is None:
             return
         if type(request) is _Unasked:
@@ -219,21 +232,6 @@ def _log(
                     held.end(keep=False)
                 return
             _, _, refused_id, exchange.headers = request.settle()
-        recorder = slot.recorder
-        bound = current_fields.get()
-        if (
-            access.plain
-            and held is None
-            and error is None
-            and not (bound or request.bound or refused_id or exchange.told)
-        ):
-            encoded = exchange.plain_record(scope, access)
-            if encoded is not None:
-                level = access.levels.get(exchange.status, ERROR)  # type: ignore[arg-type]  # there is one
-                if recorder.level > level or (access.only_errors and level < WARNING):
-                    return
-                if recorder.emit_encoded(ACCESS_LOGGER, level, "request completed", encoded, request.encoded):
-                    return
         level, event, fields = exchange.outcome(scope, error, access)
         if held is not None:
             slow_ms = held.tail.slow_ms
