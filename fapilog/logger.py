@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Self, TypeAlias, get_args
 
 import orjson
 import structlog
@@ -69,6 +69,9 @@ from fapilog.types import (
 )
 
 LEVEL_FIELDS: Final = {number: b'"level":"%b",' % name.encode() for number, name in LEVEL_NAMES.items()}
+Enrichment: TypeAlias = Callable[[str, int, Any, dict[str, Any]], dict[str, Any]]
+"""Takes logger, level, event and fields of a record; returns the fields with more."""
+
 EARLY_RECORDS: Final = 1_000
 MAX_SAFE_NAMES: Final = 10_000
 _OWN: Final = ("timestamp", "level", "event", "logger")
@@ -157,8 +160,7 @@ class Recorder:
         """How often code of the user's raised while a record was made, by what it was, such as ``filter``."""
         self.invalid_traces = 0
         """How many requests came with trace headers that had to be ignored."""
-        self.enrich: Callable[[str, int, Any, dict[str, Any]], dict[str, Any]] | None = None
-        """What adds fields to each record; None if nothing does."""
+        self._enrich: Enrichment | None = None
         self._make_durable = make_durable
         self._sieves, self._processors = leading(processors)
         self._sieves_of_held = tuple(each for each in self._sieves if isinstance(each, Filter))
@@ -171,6 +173,9 @@ class Recorder:
             tail.recorder = self
         self._sifts = bool(self._sieves) or tail is not None or (validate is not None and validate.wait(self))
         """Whether a record must pass `_sift`."""
+
+        self._is_special = self._sifts or bool(self._processors)
+        """Whether anything is done to a record that is not done to all: sieves, enrichers, processors."""
         self._redact = redact or Redact()
         scanner = self._redact.scanner
         self._seen, self._is_clean = scanner.seen, scanner.is_clean
@@ -262,12 +267,13 @@ class Recorder:
                 fields = {**structlog_contextvars.get_contextvars(), **fields}
             if args:
                 event = _interpolate(event, args, fields, self._limits)
-            if self._sifts:
-                level = self._sift(logger, level, event, fields, request, queue is not self.queue)
-                if not level:
-                    return
-            if self.enrich is not None:
-                fields = self.enrich(logger, level, event, fields)
+            if self._is_special:
+                if self._sifts:
+                    level = self._sift(logger, level, event, fields, request, queue is not self.queue)
+                    if not level:
+                        return
+                if self._enrich is not None:
+                    fields = self._enrich(logger, level, event, fields)
 
             if (
                 not self._processors
@@ -372,15 +378,7 @@ class Recorder:
         """
         queue = self.queue
         head = self._heads[level].get(event) or self._head(level, event)
-        if (
-            queue.pressed
-            or not head
-            or not same_process[0]
-            or self._processors
-            or self._sifts
-            or self.enrich is not None
-            or _STRUCTLOG_VARIABLES
-        ):
+        if queue.pressed or not head or not same_process[0] or self._is_special or _STRUCTLOG_VARIABLES:
             return False
         if self._table is not None and level < self._table[logger]:
             self.filtered["level"] += 1
@@ -449,7 +447,17 @@ class Recorder:
 
     def arm(self) -> None:
         """Compare records with what is declared of their events, now that something is."""
-        self._sifts = True
+        self._sifts = self._is_special = True
+
+    @property
+    def enrich(self) -> Enrichment | None:
+        """What adds fields to each record; None if nothing does."""
+        return self._enrich
+
+    @enrich.setter
+    def enrich(self, enrich: Enrichment | None) -> None:
+        self._enrich = enrich
+        self._is_special = self._sifts or bool(self._processors) or enrich is not None
 
     def follow_levels(self) -> None:
         """Take over what the levels are now."""
