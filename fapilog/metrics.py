@@ -122,6 +122,11 @@ class _Families:
             "Records written as JSON since the sink's format could not hold them.",
             labels=["sink"],
         )
+        self.label_capped = CounterMetricFamily(
+            "fapilog_label_capped",
+            "Records sent with __other__ for a label: too many values of it, or too many streams.",
+            labels=["sink"],
+        )
         self.worker_restarts = CounterMetricFamily(
             "fapilog_worker_restarts", "How often the worker failed and went on."
         )
@@ -204,6 +209,7 @@ class _Families:
         self.ambiguous.add_metric([name], sink.ambiguous)
         self.retries.add_metric([name], sink.retries)
         self.unformatted.add_metric([name], sink.unformatted)
+        self.label_capped.add_metric([name], sink.label_capped)
         self.queued.add_metric([name], sink.queued)
         self.in_flight.add_metric([name], sink.in_flight)
         self.spool_records.add_metric([name], sink.spooled)

@@ -118,7 +118,8 @@ class Sink(Protocol):
     * ``start(self) -> None``: make the threads it needs, called after `open` and just before the worker starts: at
       the interpreter's end none can be made;
     * ``flush(self) -> None``: make durable (fsync) what `write` accepted;
-    * ``unformatted``: how many records it wrote in another form than it was asked to.
+    * ``unformatted``: how many records it wrote in another form than it was asked to;
+    * ``label_capped``: how many it sent with another label than their own, so as not to have too many.
     """
 
     def write(self, batch: Batch, /) -> Awaitable[None] | None:

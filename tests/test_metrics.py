@@ -35,6 +35,7 @@ LOKI = SinkStats(
     ambiguous=3,
     retries=2,
     unformatted=3,
+    label_capped=4,
     delays=Delays().observe(0.02).observe(0.02).observe(7.0).observe(99_999.0),
 )
 STATS = Stats(
@@ -155,6 +156,7 @@ def test_what_may_be_doubled_tried_again_or_restarted_is_counted() -> None:
     assert found["fapilog_ambiguous_total", "loki"] == 3
     assert found["fapilog_retries_total", "loki"] == 2
     assert found["fapilog_unformatted_total", "loki"] == 3
+    assert found["fapilog_label_capped_total", "loki"] == 4
     assert found["fapilog_worker_restarts_total",] == 1
     assert found["fapilog_late_direct_total",] == 4
     assert found["fapilog_trace_invalid_total",] == 2

@@ -33,7 +33,7 @@ _UNLABELLED: Final = {"service_name": "unknown_service"}
 class Stream:
     """One set of labels, in the two ways in which they are sent."""
 
-    __slots__ = ("accepted", "is_overflow", "labels", "text")
+    __slots__ = ("accepted", "is_capped", "is_overflow", "labels", "text")
 
     def __init__(self, labels: Mapping[str, str], *, is_overflow: bool) -> None:
         """Make the stream of these labels, of which there is at least one."""
@@ -41,6 +41,8 @@ class Stream:
         self.text = "{" + ", ".join(f"{name}={_quoted(value)}" for name, value in sorted(labels.items())) + "}"
         self.is_overflow = is_overflow
         """Whether its labels stand for what had to be left out."""
+        self.is_capped = OTHER in self.labels.values()
+        """Whether a record in it has a value that is not among its labels."""
         self.accepted = False
         """Whether Loki has taken an entry of it."""
 

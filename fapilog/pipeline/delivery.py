@@ -369,6 +369,7 @@ class Delivery(OfOneProcess):
             ambiguous=self._ambiguous,
             retries=self._retries,
             unformatted=getattr(self.sink, "unformatted", 0),
+            label_capped=getattr(self.sink, "label_capped", 0),
             delays=self._sender.delays,
             inbox_bytes=self._inbox.bytes,
             dropped={reason: count for reason, count in dropped.items() if count},

@@ -97,6 +97,9 @@ class SinkStats:
     unformatted: int = 0
     """Records written as JSON because the sink's format could not hold them."""
 
+    label_capped: int = 0
+    """Records sent with ``__other__`` for a label, since there were too many values of it, or too many streams."""
+
     delays: Delays = field(default_factory=Delays)
 
     @property

@@ -148,6 +148,8 @@ class LokiSink(NetworkSink):
         self._metadata = [(name, label_name(name)) for name in self.metadata_fields]
         self._streams: Streams | None = None
         self._lock: FileLock | None = None
+        self.label_capped = 0
+        """How many records were sent with ``__other__`` for a label, and its value as structured metadata."""
 
     @property
     def destination(self) -> str:
@@ -166,7 +168,9 @@ class LokiSink(NetworkSink):
         if len(batch) > 1 and size > self.push_max_bytes:
             raise BatchTooLargeError("the batch is larger than push_max_bytes")
         further = iter(range(_MAX_FURTHER_PUSHES))
+        self._capped = 0
         refused = await self._push(push, further)
+        self.label_capped += self._capped  # now, for a batch that is tried again is sent again
         if refused:
             raise BatchRejectedError("Loki does not take records of their age, or of their kind", rejected=refused)
 
@@ -181,8 +185,10 @@ class LokiSink(NetworkSink):
         """Push, and again in parts where that is needed; return the positions of what Loki will never take."""
         reading = read(await self._post(push), push)
         if reading.kind == "stored":
-            for stream in push:
+            for stream, entries in push.items():
                 stream.accepted = True
+                if stream.is_capped:
+                    self._capped += len(entries)
             return set()
         if reading.kind == "no_metadata":
             if not self._metadata and not any(entry.metadata for entries in push.values() for entry in entries):

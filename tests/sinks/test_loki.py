@@ -297,6 +297,7 @@ def test_a_label_has_so_many_values_and_the_rest_is_metadata(
     assert len(streams) == 6
     assert [metadata["user"] for _, _, metadata in streams[other]] == [f"u{number}" for number in range(5, 20)]
     assert "the Loki label 'user' has more than 5 values" in capfd.readouterr().err
+    assert sink.label_capped == 15
 
 
 def test_a_process_has_so_many_streams(loki: LokiReceiver, capfd: pytest.CaptureFixture[str]) -> None:
@@ -312,6 +313,7 @@ def test_a_process_has_so_many_streams(loki: LokiReceiver, capfd: pytest.Capture
     assert all(metadata["a"] == json.loads(line)["a"] for _, line, metadata in other)
     assert sorted(numbers(loki)) == list(range(2_000))
     assert "too many streams" in capfd.readouterr().err
+    assert sink.label_capped == len(other)
 
 
 def test_what_is_remembered_of_labels_is_bounded(loki: LokiReceiver) -> None:
