@@ -101,11 +101,10 @@ class HttpExchange:
                 if type(added) is not list:
                     added = added(status)  # type: ignore[operator]
                 headers = message.get("headers")
-                if type(headers) is list and _ANSWERED.isdisjoint(map(_NAME, headers)):  # as `_answering`, at once
-                    if added:
-                        headers = headers + added
-                        message = {**message, "headers": headers}
-                else:
+                if type(headers) is list and added and _ANSWERED.isdisjoint(map(_NAME, headers)):
+                    headers = headers + added  # as `_answering`, at once
+                    message = {**message, "headers": headers}
+                elif added or type(headers) is not list:
                     message = _answering(message, added)
                     headers = message["headers"]
                 self.response_headers = headers
