@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,14 @@ import orjson
 import pytest
 
 from fapilog import configure_logging, log
-from fapilog.pipeline.ledger import SinkStats
 from fapilog.pipeline.spool import Spool
 from fapilog.runtime import Handle
 from fapilog.sinks.loki import LokiSink
 from tests.fake_loki import LokiReceiver
+from tests.faults import far_end
+from tests.faults.far_end import figures, say, wait
 
 NS = 10**9
-QUICK: dict[str, Any] = {
-    "linger_seconds": 0.02,
-    "timeout_seconds": 0.4,
-    "circuit_breaker_threshold": 3,
-    "circuit_breaker_timeout_seconds": 0.4,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -32,38 +26,9 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fapilog.pipeline.sender.FIRST_DELAY_SECONDS", 0.05)
 
 
-@contextmanager
-def service(loki: LokiReceiver, spool: Path, **options: Any) -> Iterator[Handle]:
-    """Log to *loki*; at the end the account is exact."""
-    with configure_logging(
-        sinks=["loki"],
-        loki={"endpoint": loki.url(""), **QUICK, **options},
-        spool_path=spool,
-        access_log=False,
-        shutdown_timeout_seconds=2,
-    ) as handle:
-        yield handle
-    stats = figures(handle)
-    assert stats.balanced
-    assert (stats.queued, stats.in_flight) == (0, 0)
-
-
-def figures(handle: Handle) -> SinkStats:
-    return handle.stats().sinks["loki"]
-
-
-def wait(handle: Handle, is_so: Callable[[SinkStats], Any], seconds: float = 20.0) -> SinkStats:
-    until = time.monotonic() + seconds
-    while not is_so(stats := figures(handle)):
-        assert time.monotonic() < until, stats
-        assert stats.balanced, stats
-        time.sleep(0.01)
-    return stats
-
-
-def say(count: int, first: int = 1, **fields: Any) -> None:
-    for number in range(first, first + count):
-        log.info("order", number=number, **fields)
+def service(loki: LokiReceiver, spool: Path, **options: Any) -> AbstractContextManager[Handle]:
+    """Log to *loki*."""
+    return far_end.service("loki", spool, endpoint=loki.url(""), **options)
 
 
 def streams(loki: LokiReceiver) -> dict[str, list[int]]:

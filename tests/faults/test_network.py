@@ -4,24 +4,17 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fapilog import configure_logging, log
-from fapilog.pipeline.ledger import SinkStats
+from fapilog import log
 from fapilog.runtime import Handle
+from tests.faults import far_end
+from tests.faults.far_end import figures, say, wait
 from tests.receiver import Receiver
-
-QUICK: dict[str, Any] = {
-    "linger_seconds": 0.02,
-    "timeout_seconds": 0.4,
-    "circuit_breaker_threshold": 3,
-    "circuit_breaker_timeout_seconds": 0.4,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -29,34 +22,9 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fapilog.pipeline.sender.FIRST_DELAY_SECONDS", 0.05)
 
 
-@contextmanager
-def service(url: str, spool: Path, **options: Any) -> Iterator[Handle]:
-    """Log to *url*; at the end the account is exact."""
-    with configure_logging(
-        sinks=[url], http={**QUICK, **options}, spool_path=spool, access_log=False, shutdown_timeout_seconds=2
-    ) as handle:
-        yield handle
-    stats = figures(handle)
-    assert stats.balanced
-    assert (stats.queued, stats.in_flight) == (0, 0)
-
-
-def figures(handle: Handle) -> SinkStats:
-    return handle.stats().sinks["http"]
-
-
-def wait(handle: Handle, is_so: Callable[[SinkStats], Any], seconds: float = 15.0) -> SinkStats:
-    until = time.monotonic() + seconds
-    while not is_so(stats := figures(handle)):
-        assert time.monotonic() < until, stats
-        assert stats.balanced, stats
-        time.sleep(0.01)
-    return stats
-
-
-def say(count: int, first: int = 1) -> None:
-    for number in range(first, first + count):
-        log.info("order", number=number)
+def service(url: str, spool: Path, **options: Any) -> AbstractContextManager[Handle]:
+    """Log to *url*."""
+    return far_end.service("http", spool, endpoint=url, **options)
 
 
 def arrived(receiver: Receiver) -> list[int]:
