@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+import orjson
+
 from fapilog.diagnostics import report
 from fapilog.encoding import text
 from fapilog.errors import MissingExtraError
@@ -56,14 +58,33 @@ _MAX_LEVEL: Final = 16
 """What else stands there is none of ours, and is cut."""
 
 _BELOW: Final = "    "
+_MAX_KEYS: Final = 1_000
 _MAX_NESTED: Final = 8
 """How deep a nested value is laid out; what is deeper is wrapped as text."""
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""Unlike orjson's, with spaces between the parts."""
 
 _BARE: Final = re.compile(r'[^ "=]+')
 
 
 class _Drawing(Protocol):
     def lines(self, exception: Mapping[str, Any], columns: int | None) -> list[str]: ...
+
+
+class _Keys(dict[str, tuple[str, str]]):
+    """What stands before the values of fields, as it is measured and as it is painted, by name."""
+
+    def __init__(self, paint: Callable[[str, str], str]) -> None:
+        super().__init__()
+        self._paint = paint
+
+    def __missing__(self, name: str) -> tuple[str, str]:
+        key = f"{name if name.isidentifier() else _value(name)}="
+        made = key, self._paint(_DIM, key)
+        if len(self) < _MAX_KEYS:
+            self[name] = made
+        return made
 
 
 class Pretty:
@@ -75,6 +96,7 @@ class Pretty:
         """Write for *screen*; None means one without colours, on which nothing is wrapped."""
         self._screen = screen or Screen()
         self._paint: Callable[[str, str], str] = _paint if self._screen.colour else _leave
+        self._keys = _Keys(self._paint)
         self._second = ""
         self._local_second = ""
         self._boxes: _Drawing | None = None
@@ -138,10 +160,10 @@ class Pretty:
         return f"{asked} {answered}{rest}", f"{paint(_BOLD, asked)} {paint(colour, answered)}{rest}"
 
     def _one_line(self, head: str, event: str, painted: str, fields: list[tuple[str, Any]], named: str) -> str:
-        paint = self._paint
-        parts = [f"{paint(_DIM, _name(name) + '=')}{_value(value)}" for name, value in fields]
+        keys = self._keys
+        parts = [f"{keys[name][1]}{_value(value)}" for name, value in fields]
         if named:
-            parts.append(paint(_DIM, named))
+            parts.append(self._paint(_DIM, named))
         if parts:
             painted += " " * (_EVENT - columns(event))
         return " ".join([head, painted, *parts]) + "\n"
@@ -171,21 +193,22 @@ class Pretty:
                 line, used = margin + paint(_BOLD, piece), indent + columns(piece)
         gap = max(1, _EVENT + 1 - size)
         for name, value in fields:
-            key = f"{_name(name)}="
+            key, painted = self._keys[name]
             said = _value(value)
             size = columns(key) + columns(said)
             if used + gap + size <= width:
-                line += f"{' ' * gap}{paint(_DIM, key)}{said}"
+                line += f"{' ' * gap}{painted}{said}"
                 used += gap + size
             elif size <= room:
                 yield line
-                line, used = f"{margin}{paint(_DIM, key)}{said}", indent + size
+                line, used = f"{margin}{painted}{said}", indent + size
             else:
                 yield line
                 *others, last = _laid_out(key, value, said, room)
                 for other in others:
-                    yield margin + self._with_key(key, other)
-                line, used = margin + self._with_key(key, last), indent + columns(last)
+                    yield margin + (painted + other[len(key) :] if other.startswith(key) else other)
+                line = margin + (painted + last[len(key) :] if last.startswith(key) else last)
+                used = indent + columns(last)
             gap = 1
         if named:
             size = columns(named)
@@ -199,10 +222,6 @@ class Pretty:
                     yield line
                     line = margin + paint(_DIM, piece)
         yield line
-
-    def _with_key(self, key: str, said: str) -> str:
-        """Paint the name of a field at the beginning of what is laid out."""
-        return f"{self._paint(_DIM, key)}{said[len(key) :]}" if said.startswith(key) else said
 
     def _local_time(self, timestamp: Any) -> str:
         """Return the time of day here; what is no time as it is."""
@@ -278,16 +297,14 @@ def _target(value: str) -> str:
     return value if value.isprintable() and " " not in value and '"' not in value else _quoted(value)
 
 
-def _name(said: str) -> str:
-    return said if said.isidentifier() else _value(said)
-
-
 def _quoted(value: str) -> str:
     return '"' + escape(value.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _inline(value: Any) -> str:
-    return escape(json.dumps(value, ensure_ascii=False))
+    if type(value) is int:
+        return str(value)
+    return escape(_encode(value)) if isinstance(value, dict | list | str) else orjson.dumps(value).decode()
 
 
 def _laid_out(key: str, value: Any, said: str, room: int) -> list[str]:
