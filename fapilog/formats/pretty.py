@@ -7,6 +7,7 @@ it stands further to the right.
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -58,6 +59,11 @@ _MAX_LEVEL: Final = 16
 """What else stands there is none of ours, and is cut."""
 
 _BELOW: Final = "    "
+_DRAWING_SECONDS: Final = 0.5
+_DRAWING_SHARE: Final = 0.25
+"""How long rich may draw at once, and which part of all time: it takes a hundred times as long as writing, and a storm
+of errors must not have the interpreter for itself."""
+
 _MAX_KEYS: Final = 1_000
 _MAX_NESTED: Final = 8
 """How deep a nested value is laid out; what is deeper is wrapped as text."""
@@ -92,7 +98,7 @@ class Pretty:
 
     media_type: Final = "text/plain; charset=utf-8"
 
-    def __init__(self, screen: Screen | None = None) -> None:
+    def __init__(self, screen: Screen | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
         """Write for *screen*; None means one without colours, on which nothing is wrapped."""
         self._screen = screen or Screen()
         self._paint: Callable[[str, str], str] = _paint if self._screen.colour else _leave
@@ -102,6 +108,9 @@ class Pretty:
         self._boxes: _Drawing | None = None
         self._draws = True
         """Whether rich may be there, which is found out with the first exception."""
+        self._clock = clock
+        self._drawn_at = clock()
+        self._seconds_left = _DRAWING_SECONDS
 
     def __call__(self, line: bytes) -> bytes:
         """Return one record as text, ending in a newline."""
@@ -117,9 +126,9 @@ class Pretty:
         stack = record.pop("stack") if isinstance(record.get("stack"), str) else None
         if "trace_id" in record:  # long, and the last thing that is looked for
             record["trace_id"] = record.pop("trace_id")
-        time, level = self._local_time(record.get("timestamp", "")), _shown(record.get("level", ""))
-        head = (time, f"{level[:_MAX_LEVEL]:<{_LEVEL}}")
-        painted_head = f"{paint(_DIM, time)} {paint(_COLOURS.get(level, ''), head[1])}"
+        at, level = self._local_time(record.get("timestamp", "")), _shown(record.get("level", ""))
+        head = (at, f"{level[:_MAX_LEVEL]:<{_LEVEL}}")
+        painted_head = f"{paint(_DIM, at)} {paint(_COLOURS.get(level, ''), head[1])}"
         event, painted = self._request(record) if access else self._event(record)
         hidden = _LEFT_OUT_OF_ACCESS if access else _LEFT_OUT
         fields = [(name, value) for name, value in record.items() if name not in hidden]
@@ -244,7 +253,11 @@ class Pretty:
     def _exception(self, exception: Mapping[str, Any], width: int | None) -> Iterable[str]:
         if self._draws and (self._screen.colour or width is not None):
             try:
-                return self._drawing().lines(exception, None if width is None else width - len(_BELOW))
+                boxes = self._drawing()
+                if self._may_draw():
+                    drawn = boxes.lines(exception, None if width is None else width - len(_BELOW))
+                    self._seconds_left -= self._clock() - self._drawn_at
+                    return drawn
             except MissingExtraError:
                 self._draws = False
             except Exception as error:  # noqa: BLE001 - whatever rich cannot draw can still be told
@@ -257,6 +270,12 @@ class Pretty:
 
             self._boxes = Boxes(colour=self._screen.colour)
         return self._boxes
+
+    def _may_draw(self) -> bool:
+        now = self._clock()
+        earned = (now - self._drawn_at) * _DRAWING_SHARE
+        self._seconds_left, self._drawn_at = min(_DRAWING_SECONDS, self._seconds_left + earned), now
+        return self._seconds_left > 0
 
     def _plain(self, lines: Iterable[tracebacks.Line], width: int | None) -> Iterator[str]:
         for role, line in lines:
