@@ -74,6 +74,13 @@ def test_a_function_is_called_by_its_name_when_it_fails(capfd: pytest.CaptureFix
     assert "the format 'of_ours' cannot hold a record" in capfd.readouterr().err
 
 
+def test_a_record_that_is_sent_again_is_counted_once() -> None:
+    formatter = Formatter(of_ours)
+    for batch in (make_batch("raise", "fine"), make_batch("raise", "fine"), make_batch("fine", "raise")):
+        formatter.lines(batch)
+    assert formatter.failed == 2
+
+
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, RecursionError, StopIteration])
 def test_whatever_a_function_raises_costs_no_record(raised: type[BaseException]) -> None:
     def fail(_record: dict[str, Any]) -> str:
