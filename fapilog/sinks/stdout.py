@@ -11,13 +11,13 @@ import select
 import stat
 import sys
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, InstanceOf
+from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
 from fapilog.errors import SinkClosedError
-from fapilog.formats import Formatter, format_name
+from fapilog.formats import MIN_WIDTH, Formatter, Screen, UserFormat, format_name, is_terminal
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
 
@@ -27,9 +27,11 @@ except ImportError:  # Windows: pipes there are not locked
     fcntl = None  # type: ignore[assignment]
 
 
-def _format(said: str) -> str:
+def _format(said: Any) -> Any:
+    if isinstance(said, str) and said.strip().lower() == "auto":
+        return "auto"
     try:
-        return "auto" if said.lower() == "auto" else format_name(said)
+        return format_name(said)
     except ValueError as error:
         raise ValueError(str(error).replace("known: ", "known: auto, ")) from None
 
@@ -38,9 +40,14 @@ def _format(said: str) -> str:
 class StdoutSink:
     """Write each record as one line to standard output; when the reader goes away the sink ends quietly."""
 
-    format: Annotated[str, BeforeValidator(lambda value: str(value).strip()), AfterValidator(_format)] = "auto"
+    format: Annotated[str | UserFormat, BeforeValidator(_format)] = "auto"
     """json; pretty for a person; auto: pretty on a terminal and json otherwise; logfmt; csv; the names of another
-    system: otel, ecs, gcp, datadog; or ``module:function``."""
+    system: otel, ecs, gcp, datadog; a template such as ``{timestamp} {level:8} {event}``; a function that is given
+    a record as a dict, or its ``module:function``."""
+
+    width: Annotated[int, Field(ge=MIN_WIDTH)] | None = None
+    """How many columns ``pretty`` fills before it goes on below, indented; at least 40. None means ``COLUMNS`` or the
+    window on a terminal, and no end of a line anywhere else."""
 
     fd: int = 1
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
@@ -51,11 +58,13 @@ class StdoutSink:
         default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
     )
     _header: bytes = field(default=b"", init=False, repr=False)
+    _begun: bytes = field(default=b"", init=False, repr=False)
+    """What was written of a batch that then failed: it is given again, and goes on where it was cut."""
 
     @property
     def default_linger_seconds(self) -> float:
         """A person at a terminal waits for nothing; a pipe gets batches."""
-        return 0.0 if _is_terminal(self.fd) else 0.05
+        return 0.0 if is_terminal(self.fd) else 0.05
 
     @property
     def unformatted(self) -> int:
@@ -66,11 +75,9 @@ class StdoutSink:
         """Look at what standard output is."""
         # Without a standard output at the start its number is given to the next file that is opened.
         self._absent = self.fd == 1 and sys.__stdout__ is None
-        terminal = _is_terminal(self.fd)
-        name = ("pretty" if terminal else "json") if self.format == "auto" else self.format
-        colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and not os.environ.get("NO_COLOR"))
-        self._formatter = Formatter(name, colour=colour)
-        self._header = self._formatter.header
+        wanted = ("pretty" if is_terminal(self.fd) else "json") if self.format == "auto" else self.format
+        self._formatter = Formatter(wanted, Screen.at(self.fd, width=self.width))
+        self._header, self._begun = self._formatter.header, b""
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
                 if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
@@ -82,15 +89,18 @@ class StdoutSink:
         if self._absent:
             raise SinkClosedError("there is no standard output")
         payload = self._formatter.payload(batch)
-        if self._header and payload:
-            payload, self._header = self._header + payload, b""
+        if not payload:
+            return
+        if self._formatter.header and not self._header and self._is_emptied():
+            self._header = self._formatter.header
+        payload = self._header + payload
         try:
             if self._private is None:
-                _write_all(self.fd, payload)
+                self._write_all(self.fd, payload)
             else:
                 fcntl.flock(self._private, fcntl.LOCK_EX)
                 try:
-                    _write_all(self._private, payload)
+                    self._write_all(self._private, payload)
                 finally:
                     fcntl.flock(self._private, fcntl.LOCK_UN)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -100,6 +110,7 @@ class StdoutSink:
             if error.errno == 9:  # EBADF: somebody has closed it since
                 raise SinkClosedError("there is no standard output") from error
             raise
+        self._header = b""
 
     def close(self) -> None:
         """Close the second way into the pipe; standard output itself stays open."""
@@ -107,27 +118,35 @@ class StdoutSink:
             os.close(self._private)
             self._private = None
 
+    def _is_emptied(self) -> bool:
+        """Tell whether standard output is a file that somebody has truncated, as logrotate does with copytruncate."""
+        try:
+            found = os.fstat(self.fd)
+        except OSError:  # which `write` will meet, too
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == 0
+
+    def _write_all(self, fd: int, payload: bytes) -> None:
+        """Write everything, resuming at the exact byte, also in a later call if this one fails before the end."""
+        begun, self._begun = self._begun, b""
+        if begun and not payload.startswith(begun):  # it was given up meanwhile, or is made anew each time
+            payload = (b"" if begun.endswith(b"\n") else b"\n") + payload
+            begun = b""
+        view = memoryview(payload)[len(begun) :]
+        try:
+            while view:
+                try:
+                    view = view[os.write(fd, view) :]
+                except BlockingIOError:  # the descriptor does not block, and is full
+                    waiting = select.poll()
+                    waiting.register(fd, select.POLLOUT)
+                    waiting.poll()
+        except OSError:
+            self._begun = payload[: len(payload) - len(view)]
+            raise
+
     def _silence_interpreter(self) -> None:
         """Keep the interpreter from complaining at its end that it cannot flush `sys.stdout` into a closed pipe."""
         if self.fd == 1 and sys.stdout is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
-
-
-def _is_terminal(fd: int) -> bool:
-    try:
-        return os.isatty(fd)
-    except OSError:
-        return False
-
-
-def _write_all(fd: int, payload: bytes) -> None:
-    """Write everything, resuming at the exact byte when the descriptor is non-blocking and full."""
-    view = memoryview(payload)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            waiting = select.poll()
-            waiting.register(fd, select.POLLOUT)
-            waiting.poll()

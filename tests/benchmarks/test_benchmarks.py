@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import calls, loki, throughput
+from benchmarks import calls, console, loki, throughput
 from benchmarks.contestants import OURS
 from benchmarks.measure import in_fresh_process
 from benchmarks.turns import Player, take_turns
@@ -37,6 +37,12 @@ def test_memory_is_reported_before_and_after_logging() -> None:
     found: dict[str, Any] = in_fresh_process("benchmarks.memory", "fapilog", "--records=500")
     assert found["idle_mb"] > 0
     assert found["after_mb"] > 0
+
+
+def test_records_for_a_person_are_counted_where_they_arrive() -> None:
+    found = console.compare(records=300, rounds=2)
+    assert found["ours"] > 0
+    assert len(found["ratios"]) == 2
 
 
 @pytest.mark.parametrize("body", ["protobuf", "json"])
