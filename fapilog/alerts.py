@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError
 from fapilog.pipeline.ledger import Stats
+from fapilog.pipeline.worker import ALERTS_THREAD
 from fapilog.settings import LoggingSettings
 from fapilog.webhook import Webhook
 
@@ -246,7 +247,7 @@ class Alerts:
         for watch in self._watches:
             context = contextvars.Context()  # not that of the request which happened to log first
             thread = threading.Thread(
-                target=context.run, args=(watch.run, self._interval_seconds), name="fapilog-alerts", daemon=True
+                target=context.run, args=(watch.run, self._interval_seconds), name=ALERTS_THREAD, daemon=True
             )
             try:
                 thread.start()

@@ -136,7 +136,7 @@ class Recorder:
         static: Mapping[str, Any] = NOTHING,
         limits: Limits = LIMITS,
         exception_locals: bool = False,
-        make_durable: Callable[[AbstractSet[str | None]], None] | None = None,
+        make_durable: Callable[[AbstractSet[str | None], int], None] | None = None,
         tail: Tail | None = None,
         validate: Validate | None = None,
     ) -> None:
@@ -148,7 +148,8 @@ class Recorder:
         *limits* bound each record; *exception_locals* adds the local variables to the frames of an exception.
 
         *make_durable* returns when what was queued is on disk at a sink that did not lose it, or raises
-        `DurabilityError`; it is given those who did, as `Queue.watch` notes them.
+        `DurabilityError`; it is given those who did, as `Queue.watch` notes them, and how many records were accepted
+        before.
         """
         self.levels = level if isinstance(level, Levels) else Levels(level)
         self.levels.follow = self.follow_levels
@@ -343,13 +344,19 @@ class Recorder:
         if not durable:
             queue.put(level, now, front)
             return
-        lost = queue.watch(front)
+        current = slot.recorder
+        if queue.closed and current is not self and not current.queue.closed:
+            current._put(current.queue, level, now, front, durable=True)
+            return
+        since, lost = queue.accepted, queue.watch(front)
         try:
             if not queue.put(level, now, front):
                 raise DurabilityError("the record was dropped before it could be written")
             if self._make_durable is None:
                 raise DurabilityError("logging is not configured yet, so the record is in memory alone")
-            self._make_durable(lost)
+            if queue.closed:  # and the record perhaps went another way than to the sinks
+                raise DurabilityError("logging was ending, so the record is not known to be on disk")
+            self._make_durable(lost, since)
         finally:
             queue.unwatch(front, lost)
 

@@ -259,7 +259,7 @@ class Runtime(forks.OfOneProcess):
                 items=settings.max_items,
             ),
             exception_locals=settings.exception_locals,
-            make_durable=lambda lost: self.worker.make_durable(settings.shutdown_timeout_seconds, lost),
+            make_durable=lambda *whose: self.worker.make_durable(settings.shutdown_timeout_seconds, *whose),
         )
 
         self.enrich()
@@ -299,9 +299,9 @@ class Runtime(forks.OfOneProcess):
             stats = self.worker.remove(delivery, timeout_seconds)
         except RuntimeError as error:
             raise ConfigurationError(f"sink {name!r} cannot be removed: {error}") from error
-        self._specs = tuple(each for each in self._specs if each.name != name)
-        self._made = [each for each in self._made if each[0].name != name]
         self._now_has([each for each in self.deliveries if each is not delivery])
+        self._specs = tuple(each for each in self._specs if each.name != name)  # last: a fork may come between
+        self._made = [each for each in self._made if each[0].name != name]
         if stats.dropped or stats.spooled:
             lost = ", ".join(f"{reason}={count}" for reason, count in sorted(stats.dropped.items()))
             report(f"sink {name} was removed; lost: {lost or 'nothing'}; spooled: {stats.spooled}")
@@ -364,7 +364,7 @@ class Runtime(forks.OfOneProcess):
             "last_dropped": _rfc3339(last_ns),
             **({"sink": sink} if sink else {}),
         }
-        recorder = slot.recorder
+        recorder = self.recorder  # which, while it ends, is not the one that loggers write to
         if recorder.levels.of("fapilog") <= WARNING:  # no sampling and no rate limit leaves that out
             contextvars.Context().run(recorder.tell, "fapilog", WARNING, "records were dropped", fields)
 

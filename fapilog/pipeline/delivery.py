@@ -1,7 +1,7 @@
 """Bring records to one sink: inbox, batch, attempt, wait, try again, spool, count.
 
 A task of the worker's event loop, the sender, does all of it, in order; the sink itself runs on a thread of its own.
-With a spool there is a second task, the keeper. What is in memory alone for half a second while the far end does not
+With a spool there is a second task, the keeper. What is in memory alone for 0.3 s while the far end does not
 answer, or fills a quarter of the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox.
 What is on disk goes before anything newer.
 """
@@ -33,7 +33,7 @@ LOCAL_LINGER_SECONDS: Final = 0.05
 NETWORK_LINGER_SECONDS: Final = 0.5
 LOCAL_BATCH_BYTES: Final = 256 * 1024
 NETWORK_BATCH_BYTES: Final = 1024 * 1024
-SPOOL_AFTER_SECONDS: Final = 0.5
+SPOOL_AFTER_SECONDS: Final = 0.3
 """How long a record may stay in memory alone while its sink does not answer."""
 
 SPOOL_BYTES: Final = 2 * 1024 * 1024
@@ -64,7 +64,7 @@ class Delivery(OfOneProcess):
         self.linger_seconds = _linger_seconds(sink, options)
         default = NETWORK_BATCH_BYTES if inspect.iscoroutinefunction(sink.write) else LOCAL_BATCH_BYTES
         self._batch_max_bytes = options.batch_max_bytes or getattr(sink, "default_batch_max_bytes", None) or default
-        self._closed = False
+        self._closed = self._ended = False
         self.summary = DropSummary()
         self._sender = Sender(name, sink, options)
         self._queue = queue
@@ -113,7 +113,7 @@ class Delivery(OfOneProcess):
             starting = getattr(self.sink, "start", None)
             if starting is not None:
                 starting()
-        except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
+        except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - whatever a sink raises, the others go on
             report(f"sink {self.name} cannot start: {said(error)}")
             self._closed = True
 
@@ -122,9 +122,21 @@ class Delivery(OfOneProcess):
         self._joined = self._queue.taken, self._queue.evicted
         self._given = self._queue.taken - self._queue.evicted
 
-    def leave(self) -> None:
-        """Count up to here: nothing more will be given. The lock is held."""
-        self._left = self._queue.taken, self._queue.evicted
+    def leave(self, last: int) -> None:
+        """Count up to here: nothing more will be given. The lock is held.
+
+        What is among the first *last* records and still in the queue is lost to this sink.
+        """
+        missed = max(0, last - max(self._queue.taken, self._joined[0]))
+        self._left = self._queue.taken + missed, self._queue.evicted
+        self._given += missed
+        if missed:
+            self._drop("sink_closed", missed)
+
+    @property
+    def given_from(self) -> int:
+        """Before which record, counted from the first that was accepted, nothing was given to this sink."""
+        return self._joined[0]
 
     # On the worker's loop
 
@@ -180,11 +192,17 @@ class Delivery(OfOneProcess):
         An empty inbox takes all that the queue can hold. A sink that is stuck or down holds up nobody; with a spool
         it is the disk that has to keep up.
         """
-        working = self.state == "up" if self._spool is None else self._disk_works and not self._closed
+        working = self._works if self._spool is None else self._disk_works and not self._closed
         if not working or not self._inbox:
             return NEVER, NEVER
         share = 1 if self._spool is None else 2  # the disk is at work from a quarter on, so memory need not fill up
         return self._inbox.max_records // share - len(self._inbox), self._inbox.max_bytes // share - self._inbox.bytes
+
+    @property
+    def _works(self) -> bool:
+        """Whether the sink takes what it is given, as far as is known: no attempt has failed, none goes on for long."""
+        hangs = bool(self._held) and not self._streams and self._loop.time() - self._began > STALLED_AFTER_SECONDS
+        return self.state == "up" and not self._sender.failures and not hangs
 
     @property
     def behind(self) -> int:
@@ -334,6 +352,9 @@ class Delivery(OfOneProcess):
 
     async def end(self, reason: DropReason) -> None:
         """Leave in the spool what is left, or count it as lost for *reason*, and close the sink and the spool."""
+        if self._ended:
+            return
+        self._ended = True
         try:
             await self._leave_rest(reason)
             await self._thread.call(self.sink.close)
@@ -368,12 +389,20 @@ class Delivery(OfOneProcess):
             spool_oldest_ns=self._spool_oldest_ns,
             ambiguous=self._ambiguous,
             retries=self._retries,
-            unformatted=getattr(self.sink, "unformatted", 0),
-            label_capped=getattr(self.sink, "label_capped", 0),
+            unformatted=self._figure("unformatted"),
+            label_capped=self._figure("label_capped"),
             delays=self._sender.delays,
             inbox_bytes=self._inbox.bytes,
             dropped={reason: count for reason, count in dropped.items() if count},
         )
+
+    def _figure(self, name: str) -> int:
+        """Return what the sink itself counts."""
+        try:
+            return int(getattr(self.sink, name, 0))
+        except Exception as error:  # noqa: BLE001 - as above
+            report(f"sink {self.name} cannot tell {name}: {said(error)}", key=f"{name} {self.name}")
+            return 0
 
     # The sender, and the keeper of what cannot be sent
 
@@ -452,12 +481,14 @@ class Delivery(OfOneProcess):
         failed: Exception | None = call.result()
         return failed
 
-    def _write_all(self) -> Exception | None:
+    async def _write_all(self) -> Exception | None:
         """Write what is held and then the inbox, until it is empty or the sink raises; on the sink's thread."""
         while self._held:
             batch = Batch(self._held)
             try:
-                self._sender.write(batch)
+                writing = self._sender.write(batch)
+                if inspect.isawaitable(writing):  # of a function that is no coroutine function and returns one's call
+                    await writing
             except BaseException as error:  # noqa: BLE001 - the sender knows what each means
                 return ordinary(error)
             with self._queue.lock:
@@ -695,7 +726,7 @@ class Delivery(OfOneProcess):
     def _passes(self, wanted: Callable[[dict[str, Any]], bool], item: Item) -> bool:
         try:
             return bool(wanted(orjson.loads(item[2])))
-        except Exception as error:  # noqa: BLE001 - a filter that fails must not cost the record
+        except BaseException as error:  # noqa: BLE001 - a filter that fails must not cost the record, nor the worker
             report(f"the filter of sink {self.name} failed and lets the record pass: {said(error)}")
             return True
 

@@ -147,7 +147,8 @@ class Queue(OfOneProcess):
             if not pressed:
                 parts.append(b'%d"}\n' % next(self._numbers))
                 line = b"".join(parts)
-                self.bytes = size = self.bytes + len(line)
+                size = len(line)
+                self.bytes = size = self.bytes + size
                 self.items.append((level, timestamp_ns, line))
                 if size >= self._pressure_bytes or len(self.items) >= self._pressure_records:
                     self.pressed = True

@@ -18,18 +18,30 @@ class SinkThread:
     """Runs one sink's functions, plain ones and coroutines, one at a time in the order they were called."""
 
     def __init__(self, name: str) -> None:
-        """Start the thread. Where no thread can be started the functions run on the caller's loop."""
-        self._loop = asyncio.SelectorEventLoop()
+        """Start the thread. As long as none can be started the functions run on the caller's loop."""
+        self._name = name
         self._turn = asyncio.Lock()
-        self._thread: threading.Thread | None = threading.Thread(target=self._run, name=f"fapilog-{name}", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._start()
+
+    def _start(self) -> None:
         try:
-            self._thread.start()
+            self._loop = asyncio.SelectorEventLoop()
+        except OSError:  # no more files
+            return
+        thread = threading.Thread(target=self._run, name=f"fapilog-{self._name}", daemon=True)
+        try:
+            thread.start()
         except RuntimeError:  # no more threads, or the interpreter is ending
-            self._thread = None
             self._loop.close()
+        else:
+            self._thread = thread
 
     def call(self, function: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
         """Run `function(*args)`, awaiting what it returns; the future, on the running loop, has the outcome."""
+        if self._thread is None and not self._stopped:
+            self._start()
         if self._thread is None:
             return asyncio.ensure_future(_outcome(function, args))
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._in_turn(function, args), self._loop))
@@ -48,6 +60,7 @@ class SinkThread:
 
     def stop(self) -> None:
         """Let the thread end after its current call."""
+        self._stopped = True
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
 

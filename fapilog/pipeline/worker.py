@@ -29,6 +29,9 @@ from fapilog.pipeline.ledger import DropSummary, FlushResult, SinkStats
 from fapilog.pipeline.queue import GIVE_WAY_BYTES, NEVER, Direct, Item, Queue
 from fapilog.pipeline.threads import said
 
+ALERTS_THREAD: Final = "fapilog-alerts"
+"""The name of the thread on which a user is told of trouble, and may end or replace the logger."""
+
 URGENT_BYTES: Final = 256 * 1024
 """This much in the queue ends the linger: memory stays small and warm."""
 
@@ -45,6 +48,9 @@ _HERE_IN_A_LOOP_SECONDS: Final = 0.1
 """How long a sink without a spool may take on the thread that logs, where no other can be started."""
 
 _T = TypeVar("_T")
+_PATIENCE_SECONDS: Final = 0.25
+"""How soon is noticed that those who waited for a record to be on disk have given up."""
+
 _RESTARTS: Final = 5
 _RESTARTS_WITHIN_SECONDS: Final = 60.0
 
@@ -79,14 +85,21 @@ class Worker(OfOneProcess):
         self._taken: list[Item] = []
         self._taken_bytes = 0
         self._owed: list[Delivery] = []
+        self._full_since = math.inf
+        """Since when no inbox had room for anything, as far as is known."""
         self._told_at = -math.inf
         self._telling = False
         self._waiters: list[_Waiter] = []
+        self._syncing: asyncio.Task[None] | None = None
+        self._leaving: dict[Delivery, asyncio.Task[None]] = {}
+        """Those that are being removed, and their tasks: handed nothing more, and not ended yet."""
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()  # a signal handler may log while this thread starts the worker
         self._starting_thread: int | None = None
         self._ended = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._asked: dict[Coroutine[Any, Any, Any], Future[Any] | None] = {}
+        """What others wait for."""
         self._failures: deque[float] = deque(maxlen=_RESTARTS)
         self._aborted = False
         self._abort = asyncio.Event()
@@ -102,7 +115,9 @@ class Worker(OfOneProcess):
         if waiting:
             self._wake()
 
-    def make_durable(self, timeout_seconds: float, lost: AbstractSet[str | None] = frozenset()) -> None:
+    def make_durable(
+        self, timeout_seconds: float, lost: AbstractSet[str | None] = frozenset(), since: int | None = None
+    ) -> None:
         """Return when everything logged before this call is on disk at one sink at least.
 
         Callers that come while one fsync runs share the next one.
@@ -110,13 +125,14 @@ class Worker(OfOneProcess):
         Args:
             timeout_seconds: How long to wait.
             lost: Who has lost the record that matters, as `Queue.watch` notes it.
+            since: How many records were accepted before it: a sink that was added later knows nothing of it.
 
         Raises:
             DurabilityError: If that is not known in time, or no sink can do it.
         """
         if not self._usable():
             raise DurabilityError("no worker runs that could bring the record to disk")
-        waiter = _Waiter(lost, Future())
+        waiter = _Waiter(lost, self.queue.accepted if since is None else since, Future())
         try:
             with self.queue.lock:
                 self._waiters.append(waiter)
@@ -127,6 +143,7 @@ class Worker(OfOneProcess):
         try:
             durable = waiter.durable.result(timeout_seconds)
         except FutureTimeoutError as error:
+            waiter.durable.cancel()
             raise DurabilityError(f"the record was not on disk within {timeout_seconds:g} s") from error
         if not durable:
             raise DurabilityError("no sink could bring the record to disk; name a file, the store, or a spooling sink")
@@ -141,7 +158,7 @@ class Worker(OfOneProcess):
         try:
             flushing = self._submit(timeout_seconds, durable=durable, empty=empty)
             return flushing.result(timeout_seconds + _GRACE_SECONDS)
-        except FutureTimeoutError:
+        except (FutureTimeoutError, futures.CancelledError, RuntimeError):  # or it was closed meanwhile
             return self._result()
 
     async def aflush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
@@ -149,9 +166,11 @@ class Worker(OfOneProcess):
         if not self._usable():
             return self._result()
         try:
-            async with asyncio.timeout(timeout_seconds + _GRACE_SECONDS):  # a sink may hold up the worker's loop itself
-                return await asyncio.wrap_future(self._submit(timeout_seconds, durable=durable, empty=empty))
-        except TimeoutError:
+            flushing = self._submit(timeout_seconds, durable=durable, empty=empty)
+            # A sink may hold up the worker's loop itself, and somebody may close it meanwhile.
+            await asyncio.wait({asyncio.wrap_future(flushing)}, timeout=timeout_seconds + _GRACE_SECONDS)
+            return flushing.result(0)
+        except (FutureTimeoutError, futures.CancelledError, RuntimeError):
             return self._result()
 
     def close(self, timeout_seconds: float) -> FlushResult:
@@ -167,7 +186,7 @@ class Worker(OfOneProcess):
                 self._give_up("worker_failed")
             return self._result()
         self._ended = True
-        closing = asyncio.run_coroutine_threadsafe(self._close(timeout_seconds), self._loop)
+        closing = self._run_there(self._close(timeout_seconds))
         try:
             deadline = time.monotonic() + timeout_seconds + 2 * _GRACE_SECONDS
             # In short steps: Python sees a signal that came just before a wait only after it.
@@ -190,11 +209,15 @@ class Worker(OfOneProcess):
         with self._starting:
             if not self._usable():
                 self._require_unstarted()
-                self.deliveries += (delivery,)
-                self._linger_seconds = min(each.linger_seconds for each in self.deliveries)
+                self._take_in(delivery)
                 return
         delivery.reopen()
-        self._ask(self._add(delivery), self._block_timeout_seconds)
+        try:
+            self._ask(self._add(delivery), self._block_timeout_seconds)
+        except BaseException:  # also of somebody who does not want to wait
+            with contextlib.suppress(RuntimeError):
+                self._run_there(self._give_back(delivery))
+            raise
 
     def remove(self, delivery: Delivery, timeout_seconds: float) -> SinkStats:
         """Deliver what *delivery* was given, in that time, and close its sink; return what became of its records.
@@ -205,7 +228,7 @@ class Worker(OfOneProcess):
         with self._starting:
             if not self._usable():
                 self._require_unstarted()
-                self._take_out(delivery)
+                self._leave(delivery, self.queue.accepted)
                 _close_unstarted(delivery)
                 with self.queue.lock:
                     return delivery.stats()
@@ -213,15 +236,17 @@ class Worker(OfOneProcess):
 
     def _ask(self, coroutine: Coroutine[Any, Any, _T], seconds: float) -> _T:
         """Run it on the worker's loop; a little more time than it should take is too much."""
-        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        asked = self._run_there(coroutine)
         try:
             return asked.result(seconds + 4 * _GRACE_SECONDS)
         except FutureTimeoutError:
             asked.cancel()
             raise RuntimeError("the worker does not answer") from None
+        except futures.CancelledError:
+            raise RuntimeError("logging has ended") from None
 
     def _require_unstarted(self) -> None:
-        if threading.current_thread().name.startswith("fapilog-"):
+        if _is_ours():
             raise RuntimeError("a sink cannot add or remove sinks while it writes")
         if self._ended or self._thread is not None:
             raise RuntimeError("logging has ended")
@@ -258,15 +283,28 @@ class Worker(OfOneProcess):
             with self._starting:  # another thread may be starting it this very moment
                 if self.queue.items:
                     self._start()
-        return (
-            self._thread is not None
-            and self._thread.is_alive()
-            and not threading.current_thread().name.startswith("fapilog-")
-        )
+        return self._thread is not None and self._thread.is_alive() and not _is_ours()
 
     def _submit(self, timeout_seconds: float, *, durable: bool, empty: bool) -> Future[FlushResult]:
-        flushing = self._flush(timeout_seconds, durable=durable, empty=empty)
-        return asyncio.run_coroutine_threadsafe(flushing, self._loop)
+        return self._run_there(self._flush(timeout_seconds, durable=durable, empty=empty))
+
+    def _run_there(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Run it on the worker's loop.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        self._asked[coroutine] = None  # first: the worker may end this very moment
+        try:
+            asked = self._asked[coroutine] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()  # or Python warns that nobody awaited it
+            del self._asked[coroutine]
+            raise
+        asked.add_done_callback(lambda _done: self._asked.pop(coroutine, None))
+        if self._loop.is_closed():
+            asked.cancel()
+        return asked
 
     def _wake(self) -> None:
         """Let the worker look at the queue; called from any thread, and from signal handlers."""
@@ -292,6 +330,7 @@ class Worker(OfOneProcess):
                 self.queue.wake_at = 1
                 return
             self._event = asyncio.Event()
+            self._tasks = []  # those of an earlier time had another loop
             thread = threading.Thread(target=self._run, name="fapilog-worker", daemon=True)
             # The first task of the loop, so that whatever is submitted later finds the deliveries begun.
             self._pumping = self._loop.create_task(self._main(), context=_own_context())
@@ -317,11 +356,15 @@ class Worker(OfOneProcess):
                 break
             except BaseException as error:  # noqa: BLE001 - nobody above could do anything about it
                 self._go_on(error)
-        left = asyncio.all_tasks(self._loop)
-        for task in left:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        while left := asyncio.all_tasks(self._loop):  # again, for others may still ask for a flush
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
+        for coroutine, asked in list(self._asked.items()):  # it was too late to begin with these
+            coroutine.close()
+            if asked is not None:
+                asked.cancel()
 
     def _go_on(self, error: BaseException) -> None:
         """Start anew what a fault has ended; after many faults in a short time do without the pump."""
@@ -340,7 +383,7 @@ class Worker(OfOneProcess):
                 task.exception()
         self._tasks = [
             delivery.go_on() if task.done() else task
-            for task, delivery in zip(self._tasks, self.deliveries, strict=True)
+            for task, delivery in zip(self._tasks, self.deliveries, strict=False)  # it may have failed at the begin
         ]
         if ended:
             self._pumping = self._loop.create_task(self._resume(), context=_own_context())
@@ -378,8 +421,9 @@ class Worker(OfOneProcess):
         await self._pump()
 
     def _begin(self) -> None:
-        self._syncing: asyncio.Task[None] | None = None
-        self._tasks = [delivery.begin(self._linger_seconds) for delivery in self.deliveries]
+        """Begin to deliver wherever that is not done yet."""
+        for delivery in self.deliveries[len(self._tasks) :]:
+            self._tasks.append(delivery.begin(self._linger_seconds))
 
     async def _pump(self) -> None:
         """Wait for a record, wait a little for more, take them all, hand them out; for ever.
@@ -410,20 +454,23 @@ class Worker(OfOneProcess):
         Where the policy lets a log call wait, the rest stays in the queue, so that the log calls do wait. But not for a
         stuck sink: when there was no room at all for as long as a log call waits, each inbox keeps what it can.
         """
-        until = time.monotonic() + self._block_timeout_seconds
         while self.queue.items and self.queue.overflow in ("auto", "block"):
             rooms = [delivery.room for delivery in self.deliveries] or [(NEVER, NEVER)]
             if self._fan_out(min(room[0] for room in rooms), min(room[1] for room in rooms)):
+                self._full_since = math.inf
                 return
-            if time.monotonic() >= until:
+            # Of all who hand out, a flush beside the pump: what one of them could hand out is progress for each.
+            self._full_since = min(self._full_since, time.monotonic())
+            if time.monotonic() - self._full_since >= self._block_timeout_seconds:
                 break
             await asyncio.sleep(0.005)
+        self._full_since = math.inf
         self._fan_out()
 
     async def _resume(self) -> None:
         """Go on after a fault, at once the first time and then after a rest."""
         await asyncio.sleep(0.05 * 2.0 ** len(self._failures) if len(self._failures) > 1 else 0)
-        await self._pump()
+        await self._main()
 
     def _fan_out(self, max_records: int = NEVER, max_bytes: int = NEVER) -> bool:
         """Give every delivery what the queue holds, within bounds; return whether that was anything.
@@ -476,42 +523,60 @@ class Worker(OfOneProcess):
         self._tell_drops()
 
     async def _add(self, delivery: Delivery) -> None:
-        await self._hand_out()  # what was logged before is for the others
+        handing_out = self._loop.create_task(self._hand_out_until(self.queue.accepted))
+        await self._wait_for(handing_out, self._block_timeout_seconds)  # what was logged before is for the others
+        self._tasks.append(delivery.begin(self._linger_seconds))
+        self._take_in(delivery)
+        for each in self.deliveries:
+            each.linger_after(self._linger_seconds)
+
+    def _take_in(self, delivery: Delivery) -> None:
+        """Hand to *delivery*, too, what is in the queue and what comes."""
         with self.queue.lock:
             delivery.join()
             self.deliveries += (delivery,)
         self._linger_seconds = min(each.linger_seconds for each in self.deliveries)
-        self._tasks.append(delivery.begin(self._linger_seconds))
-        for each in self.deliveries:
-            each.linger_after(self._linger_seconds)
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        """Be without *delivery* again."""
+        if delivery in self.deliveries:
+            await self._remove(delivery, 0.0)
 
     async def _remove(self, delivery: Delivery, timeout_seconds: float) -> SinkStats:
         deadline = time.monotonic() + timeout_seconds
-        await self._hand_out()
-        task = self._take_out(delivery)
-        if task is not None:
+        within = deadline - min(HAND_OVER_SECONDS, timeout_seconds / 2)
+        last = self.queue.accepted
+        await self._wait_for(self._loop.create_task(self._hand_out_until(last)), within - time.monotonic())
+        task = self._leaving[delivery] = self._take_out(delivery, last)
+        try:
             settling = self._loop.create_task(_settle(delivery, durable=True))
-            await self._wait_for(settling, timeout_seconds - min(HAND_OVER_SECONDS, timeout_seconds / 2))
+            await self._wait_for(settling, max(0.0, within - time.monotonic()))
             task.cancel()
             await asyncio.wait({task}, timeout=ABORT_SECONDS)
-        ending = asyncio.ensure_future(delivery.end("sink_closed"))
-        await asyncio.wait({ending}, timeout=max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
-        ending.cancel()
-        await asyncio.wait({ending}, timeout=ABORT_SECONDS)
+            ending = asyncio.ensure_future(delivery.end("sink_closed"))
+            await asyncio.wait({ending}, timeout=max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
+            ending.cancel()
+            await asyncio.wait({ending}, timeout=ABORT_SECONDS)
+        finally:
+            if not self._ended:  # else its end is waited for with that of the others
+                del self._leaving[delivery]
         with self.queue.lock:
             return delivery.stats()
 
-    def _take_out(self, delivery: Delivery) -> "asyncio.Task[None] | None":
-        """Hand nothing more to *delivery*; return its task, if it has begun."""
+    def _take_out(self, delivery: Delivery, last: int) -> "asyncio.Task[None]":
+        """Hand nothing more to *delivery*, which should have had the first *last* records; return its task."""
         at = self.deliveries.index(delivery)
-        with self.queue.lock:
-            delivery.leave()
-            self.deliveries = self.deliveries[:at] + self.deliveries[at + 1 :]
+        self._leave(delivery, last)
         if delivery in self._owed:
             self._owed.remove(delivery)
             delivery.lose(self._taken, "worker_failed")
+        return self._tasks.pop(at)
+
+    def _leave(self, delivery: Delivery, last: int) -> None:
+        with self.queue.lock:
+            delivery.leave(last)
+            self.deliveries = tuple(each for each in self.deliveries if each is not delivery)
         self._linger_seconds = min((each.linger_seconds for each in self.deliveries), default=0.0)
-        return self._tasks.pop(at) if self._tasks else None
 
     def _begin_barrier(self) -> None:
         if self._syncing is None or self._syncing.done():
@@ -526,30 +591,42 @@ class Worker(OfOneProcess):
                 await self._reach(waiters)
             finally:
                 for waiter in waiters:
-                    if not waiter.durable.done():
+                    if waiter not in self._waiters and not waiter.durable.done():
                         waiter.durable.set_result(False)
 
     async def _reach(self, waiters: "list[_Waiter]") -> None:
-        """Tell each waiter as soon as one sink has on disk what it waits for."""
-        last = self.queue.accepted
-        while self.queue.taken < last and self.queue.items:
-            await self._hand_out()
+        """Tell each waiter as soon as one sink has on disk what it waits for.
 
-        async def reach(delivery: Delivery) -> str | None:
-            return delivery.name if await delivery.make_durable() else None
-
-        tasks = [asyncio.ensure_future(reach(delivery)) for delivery in self.deliveries]
+        Those whom no sink has satisfied yet do not hold up who comes later: they wait with them for the next fsync.
+        """
+        await self._hand_out_until(self.queue.accepted)
+        tasks = {asyncio.ensure_future(each.make_durable()): each for each in self.deliveries}
+        left, answered = set(tasks), False
         try:
-            for done in asyncio.as_completed(tasks):
-                name = await done
-                for waiter in waiters:
-                    if name and not waiter.durable.done() and waiter.lost.isdisjoint((name, None)):
-                        waiter.durable.set_result(True)
+            while left:
+                done, left = await asyncio.wait(left, timeout=_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    answered = True
+                    if task.exception() is None and task.result():
+                        self._tell_waiters(waiters, tasks[task])
                 if all(waiter.durable.done() for waiter in waiters):
+                    return
+                if left and answered and self._waiters:
+                    with self.queue.lock:
+                        self._waiters[:0] = [waiter for waiter in waiters if not waiter.durable.done()]
                     return
         finally:
             for task in tasks:  # of a sink that is stuck
                 task.cancel()
+
+    @staticmethod
+    def _tell_waiters(waiters: "list[_Waiter]", delivery: Delivery) -> None:
+        """Tell those whose record *delivery* has on disk."""
+        for waiter in waiters:
+            reached = waiter.lost.isdisjoint((delivery.name, None)) and delivery.given_from <= waiter.since
+            if reached and not waiter.durable.done():
+                with contextlib.suppress(futures.InvalidStateError):  # it gave up this very moment
+                    waiter.durable.set_result(True)
 
     async def _flush(self, timeout_seconds: float, *, durable: bool = True, empty: bool = False) -> FlushResult:
         last = self.queue.accepted
@@ -563,13 +640,18 @@ class Worker(OfOneProcess):
 
     async def _settle_all(self, last: int, *, durable: bool, empty: bool) -> None:
         """Return when the first *last* records are in memory alone no more, as `Delivery.settle` says, and on disk."""
+        await self._hand_out_until(last)
+        whom = (*self.deliveries, *self._leaving)
+        await asyncio.gather(*(_settle(each, durable=durable, empty=empty) for each in whom))
+
+    async def _hand_out_until(self, last: int) -> None:
+        """Hand out the first *last* records."""
         while self.queue.taken < last and self.queue.items:
             try:
                 await self._hand_out()
             except Exception as error:  # noqa: BLE001 - the pump meets the same fault and starts anew
                 report(f"records cannot be handed out: {said(error)}", key="hand out")
                 await asyncio.sleep(0.05)
-        await asyncio.gather(*(_settle(each, durable=durable, empty=empty) for each in self.deliveries))
 
     async def _wait_for(self, task: "asyncio.Task[None]", seconds: float) -> None:
         """Wait that long for *task*, or until somebody asks a second time for the end; then cut it short."""
@@ -600,13 +682,14 @@ class Worker(OfOneProcess):
         except Exception as error:  # noqa: BLE001 - nobody comes after this who could do it
             report(f"records cannot be handed out: {said(error)}", key="hand out")
             self._divert()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._leaving.values()]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=ABORT_SECONDS)
+        if tasks:
+            await asyncio.wait(tasks, timeout=ABORT_SECONDS)
         result = self._result()
         reason: DropReason = "shutdown_aborted" if self._aborted else "shutdown_timeout"
-        ends = [asyncio.ensure_future(delivery.end(reason)) for delivery in self.deliveries]
+        ends = [asyncio.ensure_future(each.end(reason)) for each in (*self.deliveries, *self._leaving)]
         if ends:
             left = max(0.0, within - time.monotonic()) + _GRACE_SECONDS
             _, stuck = await asyncio.wait(ends, timeout=ABORT_SECONDS if self._aborted else left)
@@ -643,7 +726,15 @@ class _Waiter(NamedTuple):
     lost: AbstractSet[str | None]
     """Who has lost the record."""
 
+    since: int
+    """How many records were accepted before it, at least."""
+
     durable: "Future[bool]"
+
+
+def _is_ours() -> bool:
+    """Whether the calling thread is one that the worker waits for: its own, or a sink's. Not that of the alerts."""
+    return threading.current_thread().name.startswith("fapilog-") and threading.current_thread().name != ALERTS_THREAD
 
 
 def _own_context() -> contextvars.Context:
