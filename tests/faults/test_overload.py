@@ -340,8 +340,9 @@ def test_f040_a_batch_that_is_always_refused_stops_nothing_behind_it(receiver: R
         assert handle.flush(10).ok
         stats = handle.stats().sinks["http"]
         assert (stats.delivered, stats.dropped) == (297, {"rejected": 3})
-    found = [json.loads(line)["number"] for line in receiver.lines()]
-    assert found == [number for number in range(300) if number not in (7, 150, 151)]
+    *found, told = [json.loads(line) for line in receiver.lines()]
+    assert [each["number"] for each in found] == [number for number in range(300) if number not in (7, 150, 151)]
+    assert (told["event"], told["reasons"]) == ("records were dropped", {"rejected": 3})
     dead = (tmp_path / "dead" / "http.jsonl").read_bytes().splitlines()
     assert [json.loads(line)["number"] for line in dead] == [7, 150, 151]
 
