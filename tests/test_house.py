@@ -53,7 +53,6 @@ LONG: dict[str, str] = {
     "logger.py": "the hot path is in one piece, so that it can be read as one and stays fast",
     "encoding.py": "what any value becomes, all cases side by side",
     "settings.py": "everything a user can set, each beside its description",
-    "cli.py": "the commands, and how rows are shown",
     "testing.py": "all that the tests of others need, in one import",
     "pipeline/delivery.py": "everything that happens to a record before one sink",
     "pipeline/worker.py": "one thread: how it starts, what it does, how it ends",

@@ -1,0 +1,21 @@
+"""Options that several commands have."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def store_path(function: Function) -> Function:
+    """Add ``--path``, the directory of the store, as the argument *path*."""
+    return click.option(
+        "--path",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=lambda: Path(os.environ.get("FAPILOG_DUCKDB__PATH") or "logs"),
+        show_default="FAPILOG_DUCKDB__PATH, or logs",
+        help="Directory of the store.",
+    )(function)
