@@ -18,6 +18,7 @@ import click
 from fapilog import __version__
 from fapilog.cli.files import cat
 from fapilog.cli.keeping import compact
+from fapilog.cli.moving import import_
 from fapilog.cli.reading import query, tail
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
 from fapilog.cli.trying import completion, demo, doctor
@@ -29,6 +30,7 @@ _POSITION: Final = re.compile(r"\s*^LINE (\d+): (.*)\n( *)\^+\s*\Z", re.MULTILIN
 _SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "Ask the store": (tail, query),
     "Look after the store": (compact,),
+    "Move records": (import_,),
     "Read log files": (cat,),
     "Try and check": (demo, doctor, completion),
 }

@@ -44,7 +44,7 @@ def completion(context: click.Context, shell: str) -> int:
     bash  fapilog completion bash > ~/.local/share/bash-completion/completions/fapilog
     zsh   fapilog completion zsh > ~/.zfunc/_fapilog, where fpath has ~/.zfunc before compinit
     fish  fapilog completion fish > ~/.config/fish/completions/fapilog.fish
-    """
+    """  # noqa: D301 - click's sign that lines stay as they are
     from click.shell_completion import get_completion_class  # noqa: PLC0415 - as above
 
     found = get_completion_class(shell)

@@ -1,7 +1,5 @@
 """Write records to the embedded store: a directory of segments that `fapilog.store.LogStore` reads with SQL."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +8,10 @@ from pydantic.dataclasses import dataclass
 
 from fapilog.diagnostics import report
 from fapilog.errors import StoreError
-from fapilog.files.lock import PRIVATE_DIRECTORY
 from fapilog.files.segment import DEFAULT_MAX_BYTES as SEGMENT_MAX_BYTES
 from fapilog.files.segment import SegmentWriter
 from fapilog.plugins import OPTIONS
+from fapilog.store.directory import make_store
 from fapilog.store.manifest import SEGMENTS, DamagedManifestError, Manifest
 from fapilog.store.retain import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, retain
 from fapilog.types import Batch
@@ -51,15 +49,7 @@ class DuckDBSink:
         Raises:
             OSError: It cannot; the message has the path and the reason.
         """
-        ours = not self._store.exists() or not any(self._store.iterdir())
-        self._store.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        segments = self._store / SEGMENTS
-        segments.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
-        fd, probe = tempfile.mkstemp(prefix="probe-", suffix=".tmp", dir=segments)
-        os.close(fd)
-        Path(probe).unlink()
-        if ours:  # a directory that already held other files may be somebody's repository
-            (self._store / ".gitignore").write_text("*\n")
+        make_store(self._store)
 
     def write(self, batch: Batch) -> None:
         """Append the batch with one write. When this returns, a killed process no longer loses it.
