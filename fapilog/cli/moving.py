@@ -11,6 +11,7 @@ import click
 
 from fapilog.cli.options import store_path
 from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say
+from fapilog.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from fapilog.store.importing import ImportResult
@@ -131,10 +132,17 @@ def import_(
 
 
 def _masking() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    from fapilog.runtime import redact_of  # noqa: PLC0415 - other commands do without
+    from pydantic import ValidationError  # noqa: PLC0415 - other commands do without
+
+    from fapilog.runtime import redact_of  # noqa: PLC0415 - as above
     from fapilog.settings import LoggingSettings  # noqa: PLC0415 - as above
 
-    redact = redact_of(LoggingSettings())
+    try:
+        redact = redact_of(LoggingSettings())
+    except ValidationError:
+        raise ConfigurationError(
+            "the settings cannot be used; see fapilog doctor, or import with --no-redact"
+        ) from None
     return lambda record: redact(None, "info", record)
 
 
