@@ -17,7 +17,7 @@ import click
 
 from fapilog import __version__
 from fapilog.cli.files import cat
-from fapilog.cli.keeping import compact
+from fapilog.cli.keeping import compact, verify
 from fapilog.cli.moving import import_
 from fapilog.cli.reading import query, tail
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
@@ -29,7 +29,7 @@ __all__ = ["FAILED", "INTERRUPTED", "PIPE_CLOSED", "TERMINATED", "WRONG_INPUT", 
 _POSITION: Final = re.compile(r"\s*^LINE (\d+): (.*)\n( *)\^+\s*\Z", re.MULTILINE)
 _SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "Ask the store": (tail, query),
-    "Look after the store": (compact,),
+    "Look after the store": (compact, verify),
     "Move records": (import_,),
     "Read log files": (cat,),
     "Try and check": (demo, doctor, completion),

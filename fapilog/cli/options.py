@@ -19,3 +19,8 @@ def store_path(function: Function) -> Function:
         show_default="FAPILOG_DUCKDB__PATH, or logs",
         help="Directory of the store.",
     )(function)
+
+
+def as_json(function: Function) -> Function:
+    """Add ``--json``, as the argument *as_json*."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
