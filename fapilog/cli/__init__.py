@@ -7,19 +7,18 @@ them imports at its top more than click and what the errors need, so help and co
 import io
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
 from fapilog import __version__
 from fapilog.cli.files import cat
 from fapilog.cli.keeping import compact, verify
-from fapilog.cli.moving import import_
+from fapilog.cli.moving import export, import_
 from fapilog.cli.reading import query, tail
+from fapilog.cli.signals import watch
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
 from fapilog.cli.trying import completion, demo, doctor
 from fapilog.errors import FapilogError, QueryError
@@ -30,7 +29,7 @@ _POSITION: Final = re.compile(r"\s*^LINE (\d+): (.*)\n( *)\^+\s*\Z", re.MULTILIN
 _SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "Ask the store": (tail, query),
     "Look after the store": (compact, verify),
-    "Move records": (import_,),
+    "Move records": (export, import_),
     "Read log files": (cat,),
     "Try and check": (demo, doctor, completion),
 }
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: Help, the version or a completion was asked for and printed, or the process is told to end.
     """
     if argv is None:
-        signal.signal(signal.SIGTERM, _end)  # so that files that are not finished are removed
+        watch()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # in the C locale, whatever was logged
     try:
@@ -78,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":  # what DuckDB makes of SIGINT
+            return INTERRUPTED
+        raise
     except FapilogError as error:
         say(_on_one_line(error))
         return WRONG_INPUT
@@ -104,10 +107,6 @@ def _run(arguments: list[str]) -> int:
         message = error.format_message().rstrip(".")
         say(f"{message[:1].lower()}{message[1:]}; see: {command} --help", command=command)
         return WRONG_INPUT
-
-
-def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(TERMINATED)
 
 
 def _on_one_line(error: FapilogError) -> str:

@@ -1,5 +1,6 @@
 """Commands that move records in and out of the store."""
 
+import errno
 import sys
 from collections.abc import Callable
 from datetime import UTC
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from fapilog.cli.options import store_path
+from fapilog.cli.options import query_words, store_path, time_range
 from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say
 from fapilog.errors import ConfigurationError
 
@@ -32,6 +33,65 @@ class Pair(click.ParamType[tuple[str, str]]):
         if not (left and equals and right):
             self.fail(f"{value!r} is no pair; write name=value, such as event=msg", param, ctx)
         return left, right
+
+
+@click.command(short_help="write records to a file: Parquet, JSON lines or CSV")
+@click.argument("destination", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE")
+@query_words
+@time_range
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "jsonl", "csv"]),
+    show_default="what the name of the file ends in",
+    help="In csv, text that a spreadsheet would take for a formula gets a ' in front.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many records, the oldest.")
+@click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@store_path
+def export(
+    destination: Path,
+    words: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    form: Any,
+    limit: int | None,
+    overwrite: bool,
+    path: Path,
+) -> int:
+    """Write the records that QUERY finds, or all, to FILE, the oldest first; - is standard output.
+
+    The file appears when it is whole, readable by you alone. JSON lines are the records as they were logged, and can be
+    imported again. Ends with 1 if something, such as a damaged file, had to be left out.
+    """
+    from fapilog.store.export import export as run  # noqa: PLC0415 - other commands do without DuckDB
+
+    streamed = str(destination) == "-"
+    given = {"since": since, "until": until, "limit": limit}
+    try:
+        with progress("exporting") as update:
+            result = run(
+                path,
+                sys.stdout.buffer if streamed else destination,
+                " ".join(words),
+                format=form,
+                overwrite=overwrite,
+                progress=update,
+                **{name: value for name, value in given.items() if value is not None},
+            )
+    except FileExistsError:
+        say(f"{destination} exists; give another name, or --overwrite", command="fapilog export")
+        return WRONG_INPUT
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        say(f"cannot write {str(destination)!r}: {error.strerror or error}", command="fapilog export")
+        return FAILED if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else WRONG_INPUT
+    for warning in result.warnings:
+        say(warning, command="fapilog export")
+    if not streamed:
+        sys.stdout.write(f"{count(result.records, 'record')} in {destination}, {result.size_bytes / 1e6:.1f} MB\n")
+    return FAILED if result.warnings else 0
 
 
 @click.command("import", short_help="take JSON lines that any program wrote into the store")

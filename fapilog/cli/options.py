@@ -24,3 +24,17 @@ def store_path(function: Function) -> Function:
 def as_json(function: Function) -> Function:
     """Add ``--json``, as the argument *as_json*."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+def query_words(function: Function) -> Function:
+    """Add the argument *words*, which joined by blanks are a query in fapilog's language."""
+    return click.argument("words", nargs=-1, metavar="[QUERY...]")(function)
+
+
+def time_range(function: Function) -> Function:
+    """Add ``--since`` and ``--until``, as text or None."""
+    until = click.option("--until", metavar="TIME", help="Only what is older than that.")
+    since = click.option(
+        "--since", metavar="TIME", help="Only what is not older: 30m, 1h or 7d ago, today, yesterday, 2026-11-20T08:30."
+    )
+    return since(until(function))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from fapilog.cli.signals import stop_watching
 from fapilog.cli.terminal import FAILED
 
 
@@ -18,6 +19,7 @@ def demo(seconds: float, path: Path | None) -> int:
     """
     from fapilog.demo.show import run  # noqa: PLC0415 - other commands do without
 
+    stop_watching()
     return run(seconds, path)
 
 
