@@ -58,6 +58,7 @@ LONG: dict[str, str] = {
     "pipeline/worker.py": "one thread: how it starts, what it does, how it ends",
     "pipeline/spool.py": "one queue on disk: its bounds, its replay, its adoption and its account",
     "files/shared.py": "one file under one lock: what is written, put aside, brought to disk and closed is one state",
+    "store/query.py": "the one class that opens a store, and all that it answers",
     "exchange.py": "what is seen of a request and of a websocket, answered and blamed alike",
 }
 """Modules of more than 400 lines, and why each is one thing."""

@@ -20,17 +20,20 @@ moved or is mounted elsewhere, `LogStore` still reads it and the next compaction
 `LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact` and `rebuild`; the others never do.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fapilog.store.models import LogQuery, LogRecord
+    from fapilog.store.page import Page
     from fapilog.store.query import LogStore
 
-__all__ = ["LogStore"]
+__all__ = ["LogQuery", "LogRecord", "LogStore", "Page"]
+
+_MODULES = {"LogQuery": "models", "LogRecord": "models", "LogStore": "query", "Page": "page"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "LogStore":
-        from fapilog.store.query import LogStore  # noqa: PLC0415 - a process that only writes must not load DuckDB
-
-        return LogStore
+    if name in _MODULES:  # a process that only writes must not load DuckDB
+        return getattr(importlib.import_module(f"fapilog.store.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,16 +6,22 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
 import duckdb
+from pydantic import ValidationError
 
 from fapilog.errors import QueryError
 from fapilog.files.segment import longest_line
-from fapilog.store.manifest import PARQUET, SEGMENTS
+from fapilog.store.manifest import PARQUET, SEGMENTS, ParquetFile
+from fapilog.store.models import LogQuery
+from fapilog.store.page import Page
+from fapilog.store.parser import parse
 from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild, require_store
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, logs_query, parquet_query, records_query
+from fapilog.store.searching import search
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -111,6 +117,20 @@ class LogStore:
                 if not self._blames_a_file(error):
                     raise _query_error(error) from error
 
+    def search(self, query: LogQuery | str | None = None, /, **fields: Any) -> Page:
+        """Find records: one page of them, the newest first unless the query says otherwise.
+
+        Args:
+            query: The query, or its text in the query language; None for what *fields* say alone.
+            **fields: Fields of `LogQuery`, which go before those of *query*.
+
+        Raises:
+            QueryError: The query cannot be understood; `QuerySyntaxError` if it is its text, with the place.
+        """
+        asked = _asked(query, fields)
+        records, next_cursor = search(asked, self._fetch, now=datetime.now(UTC))
+        return Page(records, next_cursor, tuple(self.warnings))
+
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
         self._database.close()
@@ -121,24 +141,41 @@ class LogStore:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _view(self) -> duckdb.DuckDBPyConnection:
-        """Make a connection in which `logs` is the store as it is now.
+    def _fetch(
+        self,
+        statement: str,
+        values: Sequence[Any] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement of ours over `logs`; what is older than *since* or not older than *until* may be missing."""
+        while True:
+            cursor = self._view(since, until)
+            try:
+                return cursor.execute(statement, values).fetchall()
+            except duckdb.Error as error:
+                if not self._blames_a_file(error):
+                    raise _query_error(error) from error
+
+    def _view(self, since: datetime | None = None, until: datetime | None = None) -> duckdb.DuckDBPyConnection:
+        """Make a connection in which `logs` is the store as it is now, or the part from *since* to *until*.
 
         Each query has its own, so none disturbs another.
         """
         cursor = self._database.cursor()
         cursor.execute("SET TimeZone = 'UTC'")
         try:
-            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor)}")
+            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
             self._find_broken(cursor)
             try:
-                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor)}")
+                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
             except duckdb.Error as error:
                 raise _query_error(error) from error
         return cursor
 
-    def _logs(self, cursor: duckdb.DuckDBPyConnection) -> str:
+    def _logs(self, cursor: duckdb.DuckDBPyConnection, since: datetime | None, until: datetime | None) -> str:
         """Compose the view.
 
         The manifest comes before the list of segments: a segment that becomes Parquet in between is still there.
@@ -149,6 +186,8 @@ class LogStore:
             self.warnings.append(problem)
         parquet = []
         for file in manifest.parquet:
+            if _is_outside(file, since, until):
+                continue
             path = self.path / PARQUET / file.name
             if file.name in self._broken or not self._is_sound(path, file.size_bytes):
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
@@ -190,6 +229,33 @@ class LogStore:
     def _find_broken(self, cursor: duckdb.DuckDBPyConnection) -> None:
         names = {name for name, _ in self._sound}
         self._broken |= {name for name in names if not is_readable(self.path / PARQUET / name, cursor)}
+
+
+def _asked(query: LogQuery | str | None, fields: dict[str, Any]) -> LogQuery:
+    """Make one query of what `LogStore.search` was called with.
+
+    Raises:
+        QueryError: It cannot be understood.
+    """
+    given = query.model_dump(exclude_unset=True) if isinstance(query, LogQuery) else {}
+    if isinstance(query, str):
+        given = {"query": query}
+    if isinstance(text := {**given, **fields}.get("query"), str):
+        parse(text)  # so that the place of what is wrong in it is told
+    try:
+        return LogQuery(**{**given, **fields})
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False))
+        raise QueryError("; ".join(problems).replace("Value error, ", "")) from error
+
+
+def _is_outside(file: ParquetFile, since: datetime | None, until: datetime | None) -> bool:
+    """Whether no record of *file* is between *since* and *until*, give or take a second for what is rounded."""
+    if file.oldest is None or file.newest is None:
+        return False
+    return (since is not None and file.newest < since.timestamp() - 1) or (
+        until is not None and file.oldest > until.timestamp() + 1
+    )
 
 
 def _require_select(query: str) -> None:
