@@ -5,7 +5,8 @@ A page asks with a line such as ``<!-- generated: settings -->``.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -128,9 +129,8 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (list, dict):
         return str(get_origin(annotation).__name__)
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    if members and type(None) in get_args(annotation):
-        return " | ".join(_type_name(member) for member in members)
+    if get_origin(annotation) in (UnionType, Union):
+        return " | ".join(_type_name(member) for member in get_args(annotation) if member is not NoneType)
     name = getattr(annotation, "__name__", str(annotation))
     return _TYPE_NAMES.get(name, name)
 

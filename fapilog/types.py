@@ -39,6 +39,14 @@ RESERVED_FIELDS: Final = frozenset(
 )
 """Fields only fapilog sets. A user's field of that name is kept with ``_`` appended."""
 
+RELATIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "cause": "The above exception was the direct cause of the following exception:",
+        "context": "During handling of the above exception, another exception occurred:",
+    }
+)
+"""What the ``relation`` of a cause says of it and of the exception that it led to, in Python's own words."""
+
 Event: TypeAlias = dict[str, Any]
 """What processors see: the event text under ``event`` and every field, before encoding."""
 

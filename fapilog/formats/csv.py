@@ -9,8 +9,8 @@ spreadsheet would take for a formula, or that begins with ``'``, has a ``'`` bef
 import re
 from typing import Any, Final
 
+from fapilog.formats.escaping import json_escape, json_text
 from fapilog.formats.fields import Check, is_integer, is_number, is_text, parse
-from fapilog.formats.logfmt import UNSAFE, json_text
 
 
 def _is_object(value: Any) -> bool:
@@ -30,7 +30,6 @@ COLUMNS: Final[dict[str, Check]] = {
 }
 """Every column but the last, `fields`, and what a value in it must be."""
 
-_ESCAPED: Final = re.compile(rf"[{UNSAFE}\\]")
 _FORMULA: Final = tuple("=+-@'\uff1d\uff0b\uff0d\uff20")
 _QUOTED: Final = re.compile(r"""[^\w.:/+-]""")
 
@@ -59,7 +58,7 @@ class Csv:
 def _cell(value: Any) -> str:
     if type(value) is not str:
         return _quoted(json_text(value))
-    said = _ESCAPED.sub(lambda match: json_text(match.group())[1:-1], value)
+    said = json_escape(value)
     return _quoted("'" + said if said.startswith(_FORMULA) else said)
 
 

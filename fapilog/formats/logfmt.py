@@ -8,20 +8,13 @@ pairs of their own. What may not stand in a name is percent-encoded.
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
-
+from fapilog.formats.escaping import UNSAFE, json_text
 from fapilog.formats.fields import parse
 
-UNSAFE: Final = (
-    "\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f"
-    "\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
-)
-"""Characters that move the cursor, end a line, turn the direction of the text or are not seen, as of a regex's set."""
-
-_ESCAPED: Final = re.compile(f"[{UNSAFE}]")
 _WORDS: Final = "true|false|null|(?i:[+-]?(?:inf|infinity|nan))"
 _BARE: Final = re.compile(rf"(?!(?:{_WORDS})\Z)[A-Za-z_/][A-Za-z0-9_./:+-]*\Z")
 _QUOTED: Final = re.compile(rf'[{UNSAFE}\s"=\\\ufffd]|^$')
@@ -36,29 +29,20 @@ class Logfmt:
 
     def __call__(self, line: bytes) -> bytes:
         """Return one record as one line of pairs."""
-        record = parse(line)
-        pairs = []
-        for name, value in record.items():
-            if name == "exception" and type(value) is dict and value:
-                parts = {f"exception.{part}": said for part, said in value.items()}
-                if record.keys().isdisjoint(parts):
-                    pairs += [f"{_key(part)}={_value(said)}" for part, said in parts.items()]
-                    continue
-            pairs.append(f"{_key(name)}={_value(value)}")
-        return " ".join(pairs).encode() + b"\n"
+        return pairs(parse(line)).encode() + b"\n"
 
 
-def json_text(value: Any) -> str:
-    """Return *value* as JSON in which unsafe characters are escaped."""
-    return _ESCAPED.sub(_escape, orjson.dumps(value).decode())
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    code -= 0x10000  # JSON writes what is beyond the basic plane as two surrogates
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+def pairs(record: Mapping[str, Any]) -> str:
+    """Return the fields of *record* as pairs with a space between two."""
+    made = []
+    for name, value in record.items():
+        if name == "exception" and type(value) is dict and value:
+            parts = {f"exception.{part}": said for part, said in value.items()}
+            if record.keys().isdisjoint(parts):
+                made += [f"{_key(part)}={_value(said)}" for part, said in parts.items()]
+                continue
+        made.append(f"{_key(name)}={_value(value)}")
+    return " ".join(made)
 
 
 def _value(value: Any) -> str:

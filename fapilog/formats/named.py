@@ -1,7 +1,7 @@
-"""Find a format by its name, and make the lines of a batch with it.
+"""Find the format that a user asks for, and make the lines of a batch with it.
 
-A name is a built-in one or ``module:function``: a function that is given a record as a dict and returns a dict, which
-is written as JSON, or one line of text.
+It is a built-in name; a template such as ``{timestamp} | {level:8} | {event}``; or a function, or its
+``module:function``, that is given a record as a dict and returns one line of text, or a dict, which is written as JSON.
 """
 
 import importlib
@@ -10,18 +10,22 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import BeforeValidator
 
 from fapilog.diagnostics import report
 from fapilog.encoding import encode, plain_fields, text
 from fapilog.errors import ConfigurationError
-from fapilog.formats.pretty import escape
+from fapilog.formats.escaping import escape
+from fapilog.formats.screen import Screen
 from fapilog.types import Batch
 
 JSON_LINES: Final = "application/x-ndjson"
 
 LineFormat: TypeAlias = Callable[[bytes], bytes]
 """Makes one line of another from a canonical one; both end in a newline."""
+
+UserFormat: TypeAlias = Callable[[dict[str, Any]], Any]
+"""A function that makes text, bytes of UTF-8 or a dict of a record."""
 
 _BUILT_IN: Final[Mapping[str, str]] = {
     "csv": "fapilog.formats.csv:Csv",
@@ -40,16 +44,20 @@ KNOWN: Final = ("json", *_BUILT_IN)
 class Formatter:
     """The lines of one format. Where it fails, the canonical line is written in place of its own."""
 
-    def __init__(self, name: str, *, colour: bool = False) -> None:
-        """Find the format called *name*; *colour* is for a person alone.
+    def __init__(self, wanted: str | UserFormat, screen: Screen | None = None) -> None:
+        """Find the format that is *wanted*; ``pretty`` is written for *screen*, by default a plain one.
 
         Raises:
             ConfigurationError: There is none.
         """
-        self.name = name
+        try:
+            wanted = format_name(wanted)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        self.name = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", type(wanted).__qualname__)
         self.failed = 0
         """How many records were written in the canonical form, because the format could not hold them."""
-        self._make = None if name == "json" else _find(name, colour=colour)
+        self._make = None if wanted == "json" else _find(wanted, screen)
         self.media_type: str = getattr(self._make, "media_type", JSON_LINES)
         """What a body of such lines is."""
 
@@ -65,7 +73,7 @@ class Formatter:
         for line in batch.lines:
             try:
                 made.append(make(line))
-            except Exception as error:  # noqa: BLE001 - a record is worth more than its format
+            except BaseException as error:  # noqa: BLE001 - a record is worth more than its format, whatever that raises
                 self._fail(error)
                 made.append(line)
         return made
@@ -74,7 +82,7 @@ class Formatter:
         """Return the records of *batch* as one block."""
         return batch.payload if self._make is None else b"".join(self.lines(batch))
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self.failed += 1
         report(
             f"the format {self.name!r} cannot hold a record, which is written as JSON instead: "
@@ -83,45 +91,54 @@ class Formatter:
         )
 
 
-def format_name(said: str) -> str:
-    """Return the name of a format as it is known, whatever its case.
+def format_name(said: object) -> str | UserFormat:
+    """Return a format as it is known: a name in lower case, anything else as it is.
 
     Raises:
         ValueError: There is no such format.
     """
+    if not isinstance(said, str):
+        return _checked(said, type(said).__qualname__)
+    if "{" in said:
+        from fapilog.formats.template import Template  # noqa: PLC0415 - loaded by those who use one
+
+        Template(said)
+        return said
+    said = said.strip()
     if ":" in said:
         _of_user(said)
         return said
     name = said.lower()
     if name not in KNOWN:
-        raise ValueError(f"got {said!r}; known: {', '.join(sorted(KNOWN))}, or 'module:function'")
+        raise ValueError(
+            f"got {said!r}; known: {', '.join(sorted(KNOWN))}, 'module:function', "
+            "or a template such as '{timestamp} {level:8} {event}'"
+        )
     return name
 
 
-def _stripped(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
-
-
-FormatName = Annotated[str, BeforeValidator(_stripped), AfterValidator(format_name)]
+FormatName = Annotated[str | UserFormat, BeforeValidator(format_name)]
 """The type of an option that names a format."""
 
 
-def _find(name: str, *, colour: bool) -> LineFormat:
-    if ":" in name:
-        try:
-            return _Custom(_of_user(name))
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from error
-    target = _BUILT_IN.get(name)
-    if target is None:
-        raise ConfigurationError(f"no format is called {name!r}; known: {', '.join(sorted(KNOWN))}")
-    module, _, attribute = target.partition(":")
-    made: Any = getattr(importlib.import_module(module), attribute)
-    found: LineFormat = made(colour=colour) if name == "pretty" else made()
+def _find(wanted: str | UserFormat, screen: Screen | None) -> LineFormat:
+    if not isinstance(wanted, str):
+        return _Custom(wanted)
+    found: LineFormat
+    if "{" in wanted:
+        from fapilog.formats.template import Template  # noqa: PLC0415 - as above
+
+        found = Template(wanted)
+    elif ":" in wanted:
+        found = _Custom(_of_user(wanted))
+    else:
+        module, _, attribute = _BUILT_IN[wanted].partition(":")
+        made: Any = getattr(importlib.import_module(module), attribute)
+        found = made(screen) if wanted == "pretty" else made()
     return found
 
 
-def _of_user(target: str) -> Callable[[dict[str, Any]], Any]:
+def _of_user(target: str) -> UserFormat:
     module, _, attribute = target.partition(":")
     try:
         found: Any = importlib.import_module(module)
@@ -129,10 +146,20 @@ def _of_user(target: str) -> Callable[[dict[str, Any]], Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"no format at {target!r}: {error}; write 'module:function'") from error
+    return _checked(found, repr(target))
+
+
+def _checked(found: object, said: str) -> UserFormat:
+    """See that something can be called for each record.
+
+    Raises:
+        ValueError: It cannot.
+    """
     if inspect.isclass(found) or not callable(found):
-        raise ValueError(f"{target!r} is not a format; give a function that takes a record as a dict")
-    function: Callable[[dict[str, Any]], Any] = found
-    return function
+        raise ValueError(f"{said} is not a format; give a function that takes a record as a dict")
+    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__):
+        raise ValueError(f"{said} is a coroutine function; give an ordinary one that takes a record as a dict")
+    return found
 
 
 class _Custom:
@@ -140,7 +167,7 @@ class _Custom:
 
     media_type = "text/plain; charset=utf-8"
 
-    def __init__(self, function: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(self, function: UserFormat) -> None:
         self._function = function
 
     def __call__(self, line: bytes) -> bytes:

@@ -12,6 +12,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeAlias
 
 from fapilog.encoding import LIMITS, Limits, cut, middle_cut, plain, text
+from fapilog.types import RELATIONS
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -51,11 +52,6 @@ _LINENO: Final = SyntaxError.__dict__["lineno"].__get__
 _TEXT: Final = SyntaxError.__dict__["text"].__get__
 _MODULE: Final = type.__dict__["__module__"].__get__
 _QUALNAME: Final = type.__dict__["__qualname__"].__get__
-
-_BECAUSE: Final = {
-    "cause": "The above exception was the direct cause of the following exception:",
-    "context": "During handling of the above exception, another exception occurred:",
-}
 
 
 def describe(error: BaseException, limits: Limits = LIMITS, *, with_locals: bool = False) -> dict[str, Any]:
@@ -140,7 +136,7 @@ class _Description:
             if members:
                 about["exceptions"] = members
             causes.append({"relation": relation, **about})
-            lines = [*told, *member_lines, "", _BECAUSE[relation], "", *lines]
+            lines = [*told, *member_lines, "", RELATIONS[relation], "", *lines]
         if causes:
             described["causes"] = causes
         members, member_lines = self._members(error, depth)

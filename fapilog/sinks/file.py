@@ -53,8 +53,8 @@ class FileSink:
     ``{service}`` stand for the process id and the setting, ``{date}`` in the file's name for the day in local time."""
 
     format: FormatName = "json"
-    """json; pretty for a person; logfmt; csv; the names of another system: otel, ecs, gcp, datadog; or
-    ``module:function``."""
+    """json; pretty for a person; logfmt; csv; the names of another system: otel, ecs, gcp, datadog; a template such as
+    ``{timestamp} {level:8} {event}``; a function that is given a record as a dict, or its ``module:function``."""
 
     rotation: Annotated[RotationRule | list[RotationRule] | None, BeforeValidator(_found)] = None
     """When to put the file aside and begin a new one: a size (``500 MB``), an interval (``1 hour``), ``hourly``,

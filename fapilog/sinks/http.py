@@ -38,8 +38,8 @@ class HttpSink(NetworkSink):
     """How the body looks: one record a line, or one JSON array."""
 
     record_format: FormatName = "json"
-    """How each record looks: json; the names of another system: ecs, datadog, gcp, otel; logfmt; csv; or
-    ``module:function``. Only JSON can be in an array."""
+    """How each record looks: json; the names of another system: ecs, datadog, gcp, otel; logfmt; csv; a template; a
+    function that is given a record as a dict, or its ``module:function``. Only JSON can be in an array."""
 
     compression: Literal["gzip", "none"] = "gzip"
     """How the body is compressed."""
@@ -68,7 +68,7 @@ class HttpSink(NetworkSink):
         super().__post_init__()
         self._formatter = Formatter(self.record_format)
         if self.format == "array" and self._formatter.media_type != JSON_LINES:
-            raise ValueError(f"an array holds JSON, which {self.record_format} is not; use the format 'jsonl'")
+            raise ValueError(f"an array holds JSON, which {self._formatter.name} is not; use the format 'jsonl'")
 
     @property
     def unformatted(self) -> int:

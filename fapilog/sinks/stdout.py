@@ -11,13 +11,13 @@ import select
 import stat
 import sys
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, InstanceOf
+from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
 from fapilog.errors import SinkClosedError
-from fapilog.formats import Formatter, format_name
+from fapilog.formats import MIN_WIDTH, Formatter, Screen, UserFormat, format_name, is_terminal
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
 
@@ -27,9 +27,11 @@ except ImportError:  # Windows: pipes there are not locked
     fcntl = None  # type: ignore[assignment]
 
 
-def _format(said: str) -> str:
+def _format(said: Any) -> Any:
+    if isinstance(said, str) and said.strip().lower() == "auto":
+        return "auto"
     try:
-        return "auto" if said.lower() == "auto" else format_name(said)
+        return format_name(said)
     except ValueError as error:
         raise ValueError(str(error).replace("known: ", "known: auto, ")) from None
 
@@ -38,9 +40,14 @@ def _format(said: str) -> str:
 class StdoutSink:
     """Write each record as one line to standard output; when the reader goes away the sink ends quietly."""
 
-    format: Annotated[str, BeforeValidator(lambda value: str(value).strip()), AfterValidator(_format)] = "auto"
+    format: Annotated[str | UserFormat, BeforeValidator(_format)] = "auto"
     """json; pretty for a person; auto: pretty on a terminal and json otherwise; logfmt; csv; the names of another
-    system: otel, ecs, gcp, datadog; or ``module:function``."""
+    system: otel, ecs, gcp, datadog; a template such as ``{timestamp} {level:8} {event}``; a function that is given
+    a record as a dict, or its ``module:function``."""
+
+    width: Annotated[int, Field(ge=MIN_WIDTH)] | None = None
+    """How many columns ``pretty`` fills before it goes on below, indented; at least 40. None means ``COLUMNS`` or the
+    window on a terminal, and no end of a line anywhere else."""
 
     fd: int = 1
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
@@ -55,7 +62,7 @@ class StdoutSink:
     @property
     def default_linger_seconds(self) -> float:
         """A person at a terminal waits for nothing; a pipe gets batches."""
-        return 0.0 if _is_terminal(self.fd) else 0.05
+        return 0.0 if is_terminal(self.fd) else 0.05
 
     @property
     def unformatted(self) -> int:
@@ -66,10 +73,8 @@ class StdoutSink:
         """Look at what standard output is."""
         # Without a standard output at the start its number is given to the next file that is opened.
         self._absent = self.fd == 1 and sys.__stdout__ is None
-        terminal = _is_terminal(self.fd)
-        name = ("pretty" if terminal else "json") if self.format == "auto" else self.format
-        colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and not os.environ.get("NO_COLOR"))
-        self._formatter = Formatter(name, colour=colour)
+        wanted = ("pretty" if is_terminal(self.fd) else "json") if self.format == "auto" else self.format
+        self._formatter = Formatter(wanted, Screen.at(self.fd, width=self.width))
         self._header = self._formatter.header
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
@@ -112,13 +117,6 @@ class StdoutSink:
         if self.fd == 1 and sys.stdout is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
-
-
-def _is_terminal(fd: int) -> bool:
-    try:
-        return os.isatty(fd)
-    except OSError:
-        return False
 
 
 def _write_all(fd: int, payload: bytes) -> None:

@@ -19,7 +19,7 @@ from fapilog.files.lock import OPEN_FLAGS, PRIVATE_FILE
 from fapilog.files.segment import sync_directory
 from fapilog.store.conditions import Parameters, between, condition
 from fapilog.store.models import LogQuery
-from fapilog.store.query import LogStore
+from fapilog.store.query import LogStore, _asked
 from fapilog.store.schema import COLUMN_LIST, COLUMNS, literal
 from fapilog.store.searching import ordering
 
@@ -201,10 +201,6 @@ def _interruptibly(
     if isinstance(done, BaseException):
         raise done
     return done
-
-
-def _asked(query: LogQuery | str | None, fields: dict[str, Any]) -> LogQuery:
-    raise NotImplementedError
 
 
 def _format_of(target: Path | None, form: ExportFormat | None) -> ExportFormat:

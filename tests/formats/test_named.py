@@ -27,6 +27,17 @@ def of_ours(record: dict[str, Any]) -> Any:
     )
 
 
+async def later(record: dict[str, Any]) -> str:
+    return str(record)
+
+
+class Whole:
+    """A format that is an object."""
+
+    def __call__(self, record: dict[str, Any]) -> bytes:
+        return f"é{record['event']}".encode()
+
+
 OURS = f"{__name__}:of_ours"
 
 
@@ -45,6 +56,48 @@ def test_json_is_the_canonical_line_untouched() -> None:
 def test_a_user_s_function_is_a_format_whose_records_are_one_line_each() -> None:
     lines = Formatter(OURS).lines(make_batch("one", "dict", "bytes"))
     assert lines == [b"<one>\\x0alevel=error\\x1b[2J\n", b'{"said":"dict","id":"1"}\n', b"raw\n"]
+
+
+def test_a_function_itself_is_a_format_too(tmp_path: Path) -> None:
+    sinks = [
+        {"type": "file", "name": "one", "path": tmp_path / "one", "format": lambda record: record["event"].upper()},
+        {"type": "file", "name": "two", "path": tmp_path / "two", "format": Whole()},
+    ]
+    with configure_logging(sinks=sinks):
+        log.info("placed")
+    assert [(tmp_path / name).read_text() for name in ("one", "two")] == ["PLACED\n", "éplaced\n"]
+
+
+def test_a_function_is_called_by_its_name_when_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    assert Formatter(of_ours).lines(make_batch("raise")) == make_batch("raise").lines
+    assert "the format 'of_ours' cannot hold a record" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, RecursionError, StopIteration])
+def test_whatever_a_function_raises_costs_no_record(raised: type[BaseException]) -> None:
+    def fail(_record: dict[str, Any]) -> str:
+        raise raised("no")
+
+    formatter = Formatter(fail)
+    assert formatter.lines(make_batch("one", "two")) == make_batch("one", "two").lines
+    assert formatter.failed == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (7, "int is not a format; give a function that takes a record as a dict"),
+        (Whole, "type is not a format"),
+        (None, "NoneType is not a format"),
+        (later, "function is a coroutine function; give an ordinary one"),
+    ],
+)
+def test_what_is_neither_text_nor_a_function_is_refused(given: Any, why: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        configure_logging(sinks=[{"type": "file", "path": "a.log", "format": given}])
+    assert f"option 'format': {why[0].lower()}{why[1:]}" in str(error.value)
+    with pytest.raises(ConfigurationError):
+        configure_logging(sinks=["stdout"], stdout={"format": given})
 
 
 def test_a_record_that_a_format_cannot_hold_is_written_as_json_counted_and_said_once(
@@ -67,11 +120,16 @@ def test_a_name_may_be_in_any_case(said: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("xml", "got 'xml'; known: csv, datadog, ecs, gcp, json, logfmt, otel, pretty, or 'module:function'"),
+        (
+            "xml",
+            "got 'xml'; known: csv, datadog, ecs, gcp, json, logfmt, otel, pretty, 'module:function', "
+            "or a template such as '{timestamp} {level:8} {event}'",
+        ),
         ("nowhere:f", "no format at 'nowhere:f': No module named 'nowhere'; write 'module:function'"),
         (f"{__name__}:nothing", "has no attribute 'nothing'"),
         (f"{__name__}:KNOWN", "is not a format; give a function"),
         ("json:JSONDecoder", "is not a format; give a function"),
+        (f"{__name__}:later", f"'{__name__}:later' is a coroutine function"),
         (":", "no format at ':'"),
     ],
 )
@@ -88,7 +146,7 @@ def test_a_name_that_is_none_is_an_error_that_lists_those_that_are(said: str, wh
 
 
 def test_a_formatter_of_no_known_name_says_so() -> None:
-    with pytest.raises(ConfigurationError, match="no format is called 'xml'; known: csv"):
+    with pytest.raises(ConfigurationError, match="got 'xml'; known: csv"):
         Formatter("xml")
     with pytest.raises(ConfigurationError, match="write 'module:function'"):
         Formatter("nowhere:f")
