@@ -18,7 +18,7 @@ from fapilog.cli.files import cat
 from fapilog.cli.keeping import compact, verify
 from fapilog.cli.moving import export, import_
 from fapilog.cli.reading import query, tail
-from fapilog.cli.signals import watch
+from fapilog.cli.signals import code_of, watch
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
 from fapilog.cli.trying import completion, demo, doctor
 from fapilog.errors import FapilogError, QueryError
@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except RuntimeError as error:
-        if str(error) == "Query interrupted":  # what DuckDB makes of SIGINT
-            return INTERRUPTED
-        raise
+        if (ended := code_of(error)) is None:
+            raise
+        return ended
     except FapilogError as error:
         say(_on_one_line(error))
         return WRONG_INPUT

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from fapilog.cli.terminal import INTERRUPTED, TERMINATED
 
 PATIENCE_SECONDS: Final = 2.0
+_terminated: list[bool] = []
 _SHOW_CURSOR: Final = "\x1b[?25h\n"
 
 
@@ -30,7 +31,15 @@ def stop_watching() -> None:
         signal.set_wakeup_fd(-1)
 
 
+def code_of(error: RuntimeError) -> int | None:
+    """Return the exit code if *error* is what DuckDB makes of a signal's exception, else None."""
+    if str(error) != "Query interrupted":
+        return None
+    return TERMINATED if _terminated else INTERRUPTED
+
+
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    _terminated.append(True)
     raise SystemExit(TERMINATED)
 
 

@@ -1,10 +1,9 @@
 """What people see beside the records: messages, colours, progress; and the exit codes."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final, TextIO
 
 import click
 
@@ -17,18 +16,14 @@ TERMINATED: Final = 143
 _CODES: Final = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-class Stream(Protocol):
-    """What can be a terminal."""
+def coloured(stream: TextIO) -> bool:
+    """Whether to colour what goes to *stream*: a terminal that can, or FORCE_COLOR, and never with NO_COLOR."""
+    from fapilog.formats import Screen  # noqa: PLC0415 - help and completion do without
 
-    def isatty(self) -> bool:
-        """Whether it is one."""
-
-
-def coloured(stream: Stream) -> bool:
-    """Whether to colour what goes to *stream*: FORCE_COLOR says yes, NO_COLOR no; else a terminal that can."""
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    try:
+        return Screen.at(stream.fileno()).colour
+    except OSError:  # it is no file
+        return False
 
 
 def paint(text: str, code: str, *, colour: bool) -> str:

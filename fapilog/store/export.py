@@ -2,11 +2,12 @@
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,15 @@ ExportFormat: TypeAlias = Literal["parquet", "jsonl", "csv"]
 Progress = Callable[[int, int], None]
 """Called now and then with how much is done, and how much there is: records, or for Parquet per cent."""
 
-_SUFFIXES: Final = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
+Fetch: TypeAlias = Callable[[duckdb.DuckDBPyConnection], list[Any]]
+
+_SUFFIXES: Final[Mapping[str, ExportFormat]] = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+}
 _FORMULA: Final = "=+-@\t\r"
 _CHUNK_ROWS: Final = 2_000
 _TRIES: Final = 3
@@ -120,7 +129,7 @@ class _Export:
         self.values = parameters.values
         found = f"FROM logs WHERE {' AND '.join(conditions)}"
         self.counted = f"SELECT count(*) FROM (SELECT 1 {found}{limit})"  # noqa: S608 - values are bound
-        self.ordered = f"SELECT {COLUMN_LIST} {found} ORDER BY {ordering(order)}{limit}"  # noqa: S608 - as above
+        self.ordered = f"SELECT {COLUMN_LIST} {found} ORDER BY {ordering(order)}{limit}"
 
     def stream(self, out: BinaryIO, form: ExportFormat) -> int:
         """Write to *out* as records come; Parquet, whose end must be known first, in one go."""
@@ -152,13 +161,13 @@ class _Export:
 
     def parquet(self, path: Path) -> int:
         """Write Parquet to the file at *path*."""
-        told = f"TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+        told = f"TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
         ((self.done,),) = self._run(f"COPY ({self.ordered}) {told}", lambda cursor: cursor.fetchall(), percent=True)[1]
         self.progress(100, 100)
         return path.stat().st_size
 
     def _run(
-        self, statement: str, fetch: Callable[[duckdb.DuckDBPyConnection], list[Any]], *, percent: bool = False
+        self, statement: str, fetch: Fetch, *, percent: bool = False
     ) -> tuple[duckdb.DuckDBPyConnection, list[Any]]:
         """Run a statement over the store as it is now, again if a file turns out damaged or is gone meanwhile."""
         left, told = _TRIES, self.progress if percent else lambda _done, _total: None
@@ -166,18 +175,21 @@ class _Export:
             cursor = self.store._view(self.since, self.until)
             self.warnings = list(self.store.warnings)
             try:
-                return cursor, _interruptibly(cursor, lambda: fetch(cursor.execute(statement, self.values)), told)
+                work = functools.partial(_execute, cursor, statement, self.values, fetch)
+                return cursor, _interruptibly(cursor, work, told)
             except duckdb.Error as error:
                 left -= isinstance(error, duckdb.IOException)
                 if not left or not (isinstance(error, duckdb.IOException) or self.store._blames_a_file(error)):
                     raise QueryError(str(error).strip()) from error
 
 
-def _interruptibly(
-    cursor: duckdb.DuckDBPyConnection, work: Callable[[], list[Any]], progress: Progress
-) -> list[Any]:
+def _execute(cursor: duckdb.DuckDBPyConnection, statement: str, values: list[Any], fetch: Fetch) -> list[Any]:
+    return fetch(cursor.execute(statement, values))
+
+
+def _interruptibly(cursor: duckdb.DuckDBPyConnection, work: Callable[[], list[Any]], progress: Progress) -> list[Any]:
     """Do *work*, and stop it soon when this thread is interrupted: DuckDB alone may take many seconds to notice."""
-    outcome: list[Any] = []
+    outcome: list[list[Any] | BaseException] = []
 
     def run() -> None:
         try:
@@ -207,9 +219,10 @@ def _format_of(target: Path | None, form: ExportFormat | None) -> ExportFormat:
     known = get_args(ExportFormat)
     if form is None and target is not None:
         form = _SUFFIXES.get(target.suffix.lower())
+    if form is None:
+        raise ConfigurationError(f"a format is missing, and the file's name does not say; known: {', '.join(known)}")
     if form not in known:
-        said = f"no format is called {form!r}" if form else "a format is missing, and the name of the file does not say"
-        raise ConfigurationError(f"{said}; known: {', '.join(known)}")
+        raise ConfigurationError(f"no format is called {form!r}; known: {', '.join(known)}")
     return form
 
 

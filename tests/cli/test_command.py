@@ -73,7 +73,7 @@ COMPLETION = {
     '_fapilog_completion fapilog; printf "%s\\n" "${{COMPREPLY[@]}}"',
     "fish": "fapilog completion fish | source; complete --do-complete 'fapilog {words}'",
     "zsh": 'autoload -U compinit; compinit -u -D; eval "$(fapilog completion zsh)"; '
-    "compadd() {{ print -l -- ${{(P)@[-1]}} }}; _describe() {{ print -l -- ${{(P)@[-1]}} }}; "
+    "compadd() {{ print -l -- ${{(P)@[-1]}} }}; _describe() {{ print -l -- ${{(P)3}} }}; "
     "words=(fapilog {words}); CURRENT={current}; _fapilog_completion",
 }
 
@@ -131,6 +131,6 @@ def _wait_until_it_works(pid: int) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     while True:
         used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]
-        if int(used) > 3 * ticks:
+        if int(used) > 2 * ticks:
             return
         signal.sigtimedwait([], 0.05)

@@ -23,7 +23,7 @@ def rows(store: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_lines_of_another_program_are_imported_with_a_mapping(tmp_path: Path, source: Path) -> None:
-    arguments = [
+    arguments: list[str | Path] = [
         "import",
         source,
         "--map",
