@@ -17,7 +17,7 @@ from fapilog import __version__
 from fapilog.cli.files import cat
 from fapilog.cli.keeping import compact, verify
 from fapilog.cli.moving import export, import_
-from fapilog.cli.reading import query, tail
+from fapilog.cli.reading import errors, query, search, stats, tail, trace
 from fapilog.cli.signals import code_of, watch
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
 from fapilog.cli.trying import completion, demo, doctor
@@ -27,7 +27,7 @@ __all__ = ["FAILED", "INTERRUPTED", "PIPE_CLOSED", "TERMINATED", "WRONG_INPUT", 
 
 _POSITION: Final = re.compile(r"\s*^LINE (\d+): (.*)\n( *)\^+\s*\Z", re.MULTILINE)
 _SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
-    "Ask the store": (tail, query),
+    "Ask the store": (tail, search, trace, stats, errors, query),
     "Look after the store": (compact, verify),
     "Move records": (export, import_),
     "Read log files": (cat,),

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fapilog.cli.records import FORMATS
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -38,3 +40,17 @@ def time_range(function: Function) -> Function:
         "--since", metavar="TIME", help="Only what is not older: 30m, 1h or 7d ago, today, yesterday, 2026-11-20T08:30."
     )
     return since(until(function))
+
+
+def record_format(function: Function) -> Function:
+    """Add ``--format`` and ``--json``: how records are printed, as the argument *form*."""
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        default="pretty",
+        show_default=True,
+        help="pretty is for people; json are the records as they were logged; the others are as sinks write them.",
+    )
+    short = click.option("--json", "form", flag_value="json", help="The same as --format json.")
+    return form(short(function))
