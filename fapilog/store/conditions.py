@@ -47,7 +47,7 @@ class Parameters:
 
     def bind(self, value: Any) -> str:
         """Add *value* and return what stands for it in the statement."""
-        if isinstance(value, datetime):
+        if isinstance(value, datetime) and value.tzinfo is not None:
             value = value.astimezone(UTC).replace(tzinfo=None)  # as the column has it
         self.values.append(value)
         return f"${len(self.values)}"

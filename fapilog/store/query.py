@@ -15,13 +15,16 @@ from pydantic import ValidationError
 
 from fapilog.errors import QueryError
 from fapilog.files.segment import longest_line
+from fapilog.store.fingerprint import ErrorGroup, errors
 from fapilog.store.manifest import PARQUET, SEGMENTS, ParquetFile
-from fapilog.store.models import LogQuery
+from fapilog.store.models import LogQuery, LogRecord, Moment
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
 from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild, require_store
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, logs_query, parquet_query, records_query
-from fapilog.store.searching import search
+from fapilog.store.searching import search, surroundings
+from fapilog.store.statistics import Statistics, statistics
+from fapilog.store.traces import MAX_RECORDS, Trace, nest, records_with
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -131,6 +134,68 @@ class LogStore:
         records, next_cursor = search(asked, self._fetch, now=datetime.now(UTC))
         return Page(records, next_cursor, tuple(self.warnings))
 
+    def trace(self, trace_id: str, *, since: Moment | None = None, until: Moment | None = None) -> Trace:
+        """Find the records of one trace, in order and by span; at most `fapilog.store.traces.MAX_RECORDS` of them.
+
+        It is quicker with a time range that the trace is known to be in, given as `LogQuery` takes it.
+
+        Raises:
+            QueryError: The time range cannot be understood.
+        """
+        begin, end = _asked(None, {"since": since, "until": until}).bounds(datetime.now(UTC))
+        records = self._records_with("trace_id", trace_id, begin, end)
+        return Trace(trace_id, records, nest(records), tuple(self.warnings))
+
+    def request(self, request_id: str) -> list[LogRecord]:
+        """Find the records of one request, in order; at most `fapilog.store.traces.MAX_RECORDS` of them."""
+        return self._records_with("request_id", request_id, None, None)
+
+    def stats(
+        self, since: Moment | None = None, until: Moment | None = None, query: LogQuery | str | None = None
+    ) -> Statistics:
+        """Count what was logged in a time range, all of it by default, or what of it *query* finds.
+
+        Raises:
+            QueryError: The query or the time range cannot be understood.
+        """
+        asked = _asked(query, _given(since=since, until=until))
+        counted = statistics(asked, self._fetch, now=datetime.now(UTC))
+        return counted.model_copy(update={"warnings": list(self.warnings)})
+
+    def errors(
+        self,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 20,
+        query: LogQuery | str | None = None,
+    ) -> list[ErrorGroup]:
+        """Group the records at level error and above by what went wrong, the most frequent first.
+
+        Args:
+            since: The first moment that is wanted; None for no bound.
+            until: The first moment that is no longer wanted; None for no bound.
+            limit: How many groups are wanted.
+            query: Which records; None for all.
+
+        Raises:
+            QueryError: The query or the time range cannot be understood.
+        """
+        asked = _asked(query, _given(since=since, until=until))
+        return errors(asked, self._fetch, now=datetime.now(UTC), limit=limit)
+
+    def context(self, record_id: str | LogRecord, before: int = 5, after: int = 5) -> list[LogRecord]:
+        """Find what the process that logged a record logged just before and after it, in order, the record included.
+
+        Args:
+            record_id: The `id` of the record, or the record itself, which is found more quickly.
+            before: How many records before it are wanted.
+            after: How many after it.
+
+        Raises:
+            QueryError: There is no such record.
+        """
+        return surroundings(record_id, self._fetch, before=before, after=after)
+
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
         self._database.close()
@@ -140,6 +205,12 @@ class LogStore:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _records_with(self, column: str, value: str, since: datetime | None, until: datetime | None) -> list[LogRecord]:
+        records = records_with(column, value, self._fetch, since=since, until=until)
+        if len(records) > MAX_RECORDS:
+            self.warnings.append(f"only the first {MAX_RECORDS} records with that {column} are here")
+        return records[:MAX_RECORDS]
 
     def _fetch(
         self,
@@ -247,6 +318,10 @@ def _asked(query: LogQuery | str | None, fields: dict[str, Any]) -> LogQuery:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False))
         raise QueryError("; ".join(problems).replace("Value error, ", "")) from error
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _is_outside(file: ParquetFile, since: datetime | None, until: datetime | None) -> bool:

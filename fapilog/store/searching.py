@@ -68,6 +68,47 @@ def search(query: LogQuery, fetch: Fetch, *, now: datetime) -> tuple[list[LogRec
     return records, _encode(_Position(asked, _micros(since), _micros(until), *last, seen))
 
 
+def surroundings(record: str | LogRecord, fetch: Fetch, *, before: int, after: int) -> list[LogRecord]:
+    """Find the records of the same process around one, in order, that one included."""
+    name = record.id if isinstance(record, LogRecord) else record
+    moment = record.timestamp if isinstance(record, LogRecord) else None
+    found = records_of(
+        fetch(
+            f"SELECT {COLUMN_LIST} FROM logs WHERE id = $1{' AND timestamp = $2' if moment else ''} LIMIT 1",  # noqa: S608 - values are bound
+            [name, moment.replace(tzinfo=None)] if moment else [name],
+            since=moment,
+            until=moment,
+        )
+        if name
+        else []
+    )
+    if not found or found[0].timestamp is None:
+        raise QueryError(f"there is no record with the id {name!r}")
+    (middle,) = found
+    around = [_neighbours(middle, order, count, fetch) for order, count in (("newest", before), ("oldest", after))]
+    return [*around[0][::-1], middle, *around[1]]
+
+
+def _neighbours(record: LogRecord, order: str, count: int, fetch: Fetch) -> list[LogRecord]:
+    assert record.id is not None  # noqa: S101 - it was found by it
+    moment, instance = record.timestamp, record.id.rpartition("-")[0] + "-"
+    position = _Position("", None, None, _micros(moment), record.id, 0)
+    parameters = Parameters()
+    conditions = [
+        f"starts_with(id, {parameters.bind(instance)})",
+        "timestamp IS NOT NULL",
+        _from_on(position, order, parameters),
+        f"timestamp {'<=' if order == 'newest' else '>='} {parameters.bind(moment)}",
+        f"id <> {parameters.bind(record.id)}",
+    ]
+    statement = (
+        f"SELECT {COLUMN_LIST} FROM logs WHERE {' AND '.join(conditions)} ORDER BY {ordering(order)} "  # noqa: S608 - values are bound
+        f"LIMIT {max(count, 0)}"
+    )
+    bounds = {"since": moment} if order == "oldest" else {"until": moment}
+    return records_of(fetch(statement, parameters.values, **bounds))
+
+
 def records_of(rows: Sequence[tuple[Any, ...]]) -> list[LogRecord]:
     """Make records of rows that have all columns of `logs`."""
     return [LogRecord.of_row(dict(zip(_NAMES, row, strict=True))) for row in rows]
