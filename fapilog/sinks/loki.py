@@ -19,6 +19,7 @@ from fapilog.diagnostics import report
 from fapilog.errors import BatchRejectedError, BatchTooLargeError, ConfigurationError, MisconfiguredError
 from fapilog.files.lock import FileLock
 from fapilog.files.private import make_directory
+from fapilog.formats import FormatName, Formatter
 from fapilog.loki.answers import read
 from fapilog.loki.lines import MIN_LINE_BYTES, shorten
 from fapilog.loki.push import Entry, Push, find_snappy, json_body, protobuf_body, require_snappy
@@ -107,6 +108,11 @@ class LokiSink(NetworkSink):
     slot_path: Path = Path("logs/spool/slots")
     """The directory in which the processes agree on those numbers; a part of ``FAPILOG_SPOOL_PATH`` unless given."""
 
+    format: FormatName = "json"
+    """How each line looks: json; logfmt; pretty for a person; csv, without the names of the columns; the names of
+    another system: ecs, datadog, gcp, otel; a template such as ``{level:8} {event}``; a function that is given a record
+    as a dict, or its ``module:function``. Labels and structured metadata are the same in all."""
+
     tenant: Annotated[str | None, AfterValidator(_checked_tenant)] = None
     """Whose logs these are, for a Loki with several tenants: the header ``X-Scope-OrgID``."""
 
@@ -115,7 +121,8 @@ class LokiSink(NetworkSink):
     installed, as by ``fapilog[loki]``."""
 
     line_max_bytes: Annotated[int, Field(ge=MIN_LINE_BYTES)] = 256 * 1024
-    """How long a line may be, as in Loki's ``max_line_size``; a longer one is cut, and is still JSON."""
+    """How long a line may be, as in Loki's ``max_line_size``; a longer one is cut, and if it was JSON
+    it still is."""
 
     push_max_bytes: Annotated[int, Field(ge=64 * 1024)] = 1_000_000
     """How many bytes of lines and metadata one push may have before compression. Loki refuses for good what is larger
@@ -144,10 +151,16 @@ class LokiSink(NetworkSink):
             raise ValueError(f"metadata_fields has more than {MAX_METADATA_FIELDS} names")
         if any(name.lower() == "x-scope-orgid" for name in self.headers) and self.tenant is not None:
             raise ValueError("the tenant is given both as an option and as the header X-Scope-OrgID; give one")
+        self._formatter = Formatter(self.format)
         self._compress = self._find_snappy()
         self._metadata = [(name, label_name(name)) for name in self.metadata_fields]
         self._streams: Streams | None = None
         self._lock: FileLock | None = None
+
+    @property
+    def unformatted(self) -> int:
+        """How many records were written as JSON because the format could not hold them."""
+        return self._formatter.failed
 
     @property
     def destination(self) -> str:
@@ -276,13 +289,17 @@ class LokiSink(NetworkSink):
         size = extra = 0
         entries: list[Entry] = []
         make = partial(tuple.__new__, Entry)  # a third of what calling Entry takes
-        for position, at, line in zip(range(len(batch)), batch.timestamps_ns, batch.lines, strict=True):
+        lines = batch.lines
+        shown = self._formatter.lines(batch) if self.format != "json" else lines
+        for position, at, line, form in zip(range(len(batch)), batch.timestamps_ns, lines, shown, strict=True):
             text = line.removesuffix(b"\n")
             try:
                 get = loads(text).get
             except (orjson.JSONDecodeError, AttributeError):  # no object of JSON, which no log call makes
                 text = text.decode("utf-8", "replace").encode()
                 get = {"level": LEVEL_NAMES.get(batch[position].level)}.get
+            if form is not line:
+                text = form.removesuffix(b"\n")
             if len(text) > longest:
                 text = shorten(text, longest)
             values = tuple(map(get, names))

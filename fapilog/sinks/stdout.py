@@ -58,6 +58,8 @@ class StdoutSink:
         default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
     )
     _header: bytes = field(default=b"", init=False, repr=False)
+    _begun: bytes = field(default=b"", init=False, repr=False)
+    """What was written of a batch that then failed: it is given again, and goes on where it was cut."""
 
     @property
     def default_linger_seconds(self) -> float:
@@ -75,7 +77,7 @@ class StdoutSink:
         self._absent = self.fd == 1 and sys.__stdout__ is None
         wanted = ("pretty" if is_terminal(self.fd) else "json") if self.format == "auto" else self.format
         self._formatter = Formatter(wanted, Screen.at(self.fd, width=self.width))
-        self._header = self._formatter.header
+        self._header, self._begun = self._formatter.header, b""
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
                 if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
@@ -87,15 +89,16 @@ class StdoutSink:
         if self._absent:
             raise SinkClosedError("there is no standard output")
         payload = self._formatter.payload(batch)
-        if self._header and payload:
-            payload, self._header = self._header + payload, b""
+        if not payload:
+            return
+        payload = self._header + payload
         try:
             if self._private is None:
-                _write_all(self.fd, payload)
+                self._write_all(self.fd, payload)
             else:
                 fcntl.flock(self._private, fcntl.LOCK_EX)
                 try:
-                    _write_all(self._private, payload)
+                    self._write_all(self._private, payload)
                 finally:
                     fcntl.flock(self._private, fcntl.LOCK_UN)
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -105,6 +108,7 @@ class StdoutSink:
             if error.errno == 9:  # EBADF: somebody has closed it since
                 raise SinkClosedError("there is no standard output") from error
             raise
+        self._header = b""
 
     def close(self) -> None:
         """Close the second way into the pipe; standard output itself stays open."""
@@ -112,20 +116,27 @@ class StdoutSink:
             os.close(self._private)
             self._private = None
 
+    def _write_all(self, fd: int, payload: bytes) -> None:
+        """Write everything, resuming at the exact byte, also in a later call if this one fails before the end."""
+        begun, self._begun = self._begun, b""
+        if begun and not payload.startswith(begun):  # it was given up meanwhile, or is made anew each time
+            payload = (b"" if begun.endswith(b"\n") else b"\n") + payload
+            begun = b""
+        view = memoryview(payload)[len(begun) :]
+        try:
+            while view:
+                try:
+                    view = view[os.write(fd, view) :]
+                except BlockingIOError:  # the descriptor does not block, and is full
+                    waiting = select.poll()
+                    waiting.register(fd, select.POLLOUT)
+                    waiting.poll()
+        except OSError:
+            self._begun = payload[: len(payload) - len(view)]
+            raise
+
     def _silence_interpreter(self) -> None:
         """Keep the interpreter from complaining at its end that it cannot flush `sys.stdout` into a closed pipe."""
         if self.fd == 1 and sys.stdout is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
-
-
-def _write_all(fd: int, payload: bytes) -> None:
-    """Write everything, resuming at the exact byte when the descriptor is non-blocking and full."""
-    view = memoryview(payload)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            waiting = select.poll()
-            waiting.register(fd, select.POLLOUT)
-            waiting.poll()

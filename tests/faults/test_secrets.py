@@ -177,6 +177,8 @@ def test_none_of_sixty_secrets_is_in_any_output(
     sinks = [
         "stdout",
         f"file://{logs}/app.log",
+        {"type": "file", "name": "lines", "path": logs / "lines.log", "format": "{timestamp} {event} {fields}"},
+        {"type": "stdout", "name": "screen", "format": "pretty", "fd": 2, "width": 400},
         f"duckdb://{logs}/store",
         {"type": "http", "endpoint": receiver.url(), "api_key": key, "name": "taken"},
         {"type": "http", "endpoint": f"http://127.0.0.1:9/?token={canary()}", "name": "away"},
@@ -196,7 +198,7 @@ def test_none_of_sixty_secrets_is_in_any_output(
     ) as handle:
         in_records()
         asyncio.run(in_requests(app))
-        log.info("settings", settings=handle.settings, said=repr(handle.settings), sinks=sinks[3:5])
+        log.info("settings", settings=handle.settings, said=repr(handle.settings), sinks=sinks[5:7])
         handle.flush(2.0)
         told = prometheus_text(handle.stats()) + repr(handle.stats()) + repr(handle.settings)
         redacted = handle.stats().redacted

@@ -157,6 +157,59 @@ def test_both_bodies_say_the_same(body: Body) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        ("{level:8} | {event} | {order_id}", "info     | order placed | 7"),
+        (lambda record: f"{record['event']}\n{record['order_id']}", r"order placed\x0a7"),
+        ("logfmt", 'timestamp=2026-11-20T12:00:00.000000Z level=info event="order placed" logger=shop'),
+        ("csv", '2026-11-20T12:00:00.000000Z,info,"order placed",shop'),
+        ("ecs", '{"@timestamp":"2026-11-20T12:00:00.000000Z","log":{"level":"info"'),
+        ("Pretty", " info     order placed                   order_id=7"),
+    ],
+)
+def test_a_line_has_the_format_that_is_asked_for_and_labels_and_metadata_are_the_same(
+    wanted: Any, line: str, body: Body
+) -> None:
+    batch = batch_of({"order_id": 7})
+    with FarEnd() as far_end:
+        _, [(labels, [(at, said, metadata)])] = sent(far_end, batch, body=body, format=wanted)
+        _, [(labels_of_json, [(at_of_json, _, metadata_of_json)])] = sent(far_end, batch, body=body)
+    assert line in said
+    assert not said.endswith("\n")
+    assert (labels, at, metadata) == (labels_of_json, at_of_json, metadata_of_json)
+
+
+def test_a_record_that_the_format_cannot_hold_is_sent_as_json_and_counted(body: Body) -> None:
+    def fail_for_the_second(record: dict[str, Any]) -> str:
+        return f"number {1 // (1 - record['number'])}"
+
+    batch = Batch([*numbered(2), Record(20, 1, b"no JSON \xff\n")])
+    sink = build_sink(parse_sink("loki"), {"endpoint": "http://loki", "format": fail_for_the_second})
+    with FarEnd() as far_end:
+        _, streams = sent(far_end, batch, body=body, format=fail_for_the_second)
+        assert isinstance(sink, LokiSink)
+        sink.endpoint = f"{far_end.url}/loki/api/v1/push"
+        write(sink, batch)
+    lines = [said for _, entries in streams for _, said, _ in entries]
+    assert lines == ["number 1", batch.lines[1].decode().rstrip("\n"), "no JSON \ufffd"]
+    assert sink.unformatted == 2
+
+
+def test_a_line_of_text_that_is_too_long_is_cut_as_text(loki: LokiReceiver, body: Body) -> None:
+    sink = LokiSink(endpoint=loki.url(""), body=body, line_max_bytes=4_096, format="{event}")
+    write(sink, batch_of({"event": "é" * 5_000}))
+    ((line,),) = [[line for _, line, _ in entries] for entries in loki.streams().values()]
+    assert line == "é" * 2_048
+
+
+def test_a_format_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="sink 'loki': option 'format': got 'xml'; known: csv, "):
+        configure_logging(sinks=["loki://loki:3100?format=xml"])
+    with pytest.raises(ConfigurationError, match=r"option 'format': '\{level' is no template"):
+        configure_logging(sinks=["loki://loki:3100"], loki={"format": "{level"})
+
+
 @pytest.mark.parametrize("at", [0, 1, 127, 10**9 - 1, 10**9, 1_795_159_749 * 10**9, 1_795_159_749_950_137_754])
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 200_000])
 def test_every_time_and_length_survives_the_encoding(at: int, length: int) -> None:
