@@ -41,9 +41,10 @@ from fapilog.store.schema import (
     file_literal,
     lines_query,
     literal,
+    live_query,
     logs_query,
     parquet_query,
-    records_query,
+    table_query,
     utc_timestamp,
 )
 
@@ -244,7 +245,7 @@ class _Compaction:
         beside = directory / f"{name}.tmp"
         try:
             self.connection.execute(
-                f"COPY (SELECT * FROM ({records_query(lines)}) ORDER BY timestamp) "  # noqa: S608 - quoted
+                f"COPY (SELECT * EXCLUDE is_record FROM ({table_query(lines)}) WHERE is_record ORDER BY timestamp) "  # noqa: S608 - quoted
                 f"TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{NOTE}: {literal(note)}}})"
             )
             beside.chmod(PRIVATE_FILE)
@@ -270,7 +271,7 @@ def write_view(store: Path, manifest: Manifest, parquet: Sequence[Path]) -> None
     pattern = literal(f"{glob.escape(str(segments))}/*.jsonl")
     lines = f"SELECT json FROM ({lines_query(pattern)}) WHERE parse_filename(filename) NOT IN ({names})"  # noqa: S608 - quoted
     sources = [parquet_query(parquet)] if parquet else []
-    logs = logs_query([*sources, records_query(lines)])
+    logs = logs_query([*sources, live_query(lines)])
     fresh = (
         f"SELECT CASE WHEN CAST(content->>'oldest_view' AS BIGINT) <= {manifest.generation} THEN true ELSE "  # noqa: S608 - quoted
         f"error('the store was compacted since this view was opened; open logs.duckdb again') END "

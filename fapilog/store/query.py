@@ -15,7 +15,7 @@ from fapilog.errors import QueryError
 from fapilog.files.segment import longest_line
 from fapilog.store.manifest import PARQUET, SEGMENTS
 from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild, require_store
-from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, logs_query, parquet_query, records_query
+from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, live_query, logs_query, parquet_query
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -164,7 +164,7 @@ class LogStore:
                 limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
+            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
 
     def _is_sound(self, path: Path, size_bytes: int) -> bool:
