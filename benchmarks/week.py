@@ -107,7 +107,8 @@ SELECT concat(
     CASE WHEN h % 5 = 0 THEN printf(',"parent_span_id":"%016x"', hash(r, 17)) END,
     CASE WHEN access THEN concat(
         ',"method":"', $methods[route], '","path":"', regexp_replace($routes[route], '[{].*', (g % 90000)::VARCHAR),
-        '","route":"', $routes[route], '","status_code":', CASE WHEN failed THEN 500 WHEN h % 40 = 1 THEN 404 ELSE 200 END,
+        '","route":"', $routes[route],
+        '","status_code":', CASE WHEN failed THEN 500 WHEN h % 40 = 1 THEN 404 ELSE 200 END,
         ',"duration_ms":', round(exp(1 + (f % 10000) / 2000.0), 3),
         ',"request_bytes":', CASE WHEN h % 4 = 0 THEN g % 2000 ELSE 0 END, ',"response_bytes":', 100 + f % 20000,
         ',"client_ip":"10.', h % 4, '.', g % 250, '.', f % 250, '","user_agent":"', $agents[1 + (h >> 4) % 3],

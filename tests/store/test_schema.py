@@ -170,6 +170,6 @@ def test_nothing_of_any_record_is_lost_nor_told_twice(batch: list[dict[str, Any]
             else:
                 assert math.isclose(row[name], given_value)
     compact(store)
-    assert [dict(row, fields=None) for row in rows(store, "select * from logs order by id::int")] == [
-        dict(row, fields=None) for row in live
-    ]
+    for row, before in zip(rows(store, "select * from logs order by id::int"), live, strict=True):
+        for name in NAMES:
+            assert row[name] == before[name] or float(row[name]) == float(before[name]), name  # 1e16 is 1e+16
