@@ -15,7 +15,7 @@ import click
 
 from fapilog import __version__
 from fapilog.cli.files import cat
-from fapilog.cli.keeping import compact, verify
+from fapilog.cli.keeping import cleanup, compact, verify
 from fapilog.cli.moving import export, import_
 from fapilog.cli.reading import errors, query, search, stats, tail, trace
 from fapilog.cli.signals import code_of, watch
@@ -28,7 +28,7 @@ __all__ = ["FAILED", "INTERRUPTED", "PIPE_CLOSED", "TERMINATED", "WRONG_INPUT", 
 _POSITION: Final = re.compile(r"\s*^LINE (\d+): (.*)\n( *)\^+\s*\Z", re.MULTILINE)
 _SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "Ask the store": (tail, search, trace, stats, errors, query),
-    "Look after the store": (compact, verify),
+    "Look after the store": (compact, cleanup, verify),
     "Move records": (export, import_),
     "Read log files": (cat,),
     "Try and check": (demo, doctor, completion),

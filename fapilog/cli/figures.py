@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fapilog.cli.records import line_of
@@ -32,7 +32,7 @@ class Table(NamedTuple):
 
     rows: list[tuple[Any, ...]]
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self.rows)
 
 
@@ -71,20 +71,20 @@ def bars(volume: "Sequence[VolumeBucket]", step_seconds: int, *, width: int, col
 
 def legend(levels: Mapping[str, int], *, colour: bool) -> str:
     """Say how many records each level has, in what its bar is drawn with."""
-    parts = [f"{paint(_fill(level, colour=colour) * 2, _colour(level), colour=colour)} {level} {levels[level]:,}" for level in _ordered(levels)]
-    return "  ".join(parts)
+    return "  ".join(f"{_drawn(level, 2, colour=colour)} {level} {levels[level]:,}" for level in _ordered(levels))
 
 
 def tree(spans: "Sequence[Span]", *, width: int | None, colour: bool) -> Iterator[str]:
     """Draw the spans of a trace, each with its records and the spans it called, in order of time."""
     from fapilog.formats import Screen  # noqa: PLC0415 - help and completion do without
     from fapilog.formats.pretty import Pretty  # noqa: PLC0415 - as above
+    from fapilog.store.traces import Span  # noqa: PLC0415 - as above
 
     fork, end, bar, blank = ("├─ ", "└─ ", "│  ", "   ") if drawable("├└│─") else ("|- ", "`- ", "|  ", "   ")
-    waiting: list[tuple[int, str, str, "Span | LogRecord"]] = [(0, "", "", span) for span in reversed(spans)]
+    waiting: list[tuple[int, str, str, Span | LogRecord]] = [(0, "", "", span) for span in reversed(spans)]
     while waiting:
         depth, first, below, entry = waiting.pop()
-        if not hasattr(entry, "children"):
+        if not isinstance(entry, Span):
             room = None if width is None else max(width - len(first), 40)
             line = {name: value for name, value in entry.flat().items() if name != "trace_id"}
             shown = Pretty(Screen(colour=colour, width=room))(line_of(line)).decode()
@@ -92,9 +92,9 @@ def tree(spans: "Sequence[Span]", *, width: int | None, colour: bool) -> Iterato
                 yield f"{paint(below if number else first, 'dim', colour=colour)}{part}"
             continue
         yield paint(first, "dim", colour=colour) + _head(entry, colour=colour)
-        entries = sorted([*_told(entry), *entry.children], key=_moment)
+        inside: list[Span | LogRecord] = [*_told(entry), *entry.children]
         under = below if depth <= _MAX_INDENT else below[: 3 * _MAX_INDENT]
-        for number, inner in enumerate(reversed(entries)):
+        for number, inner in enumerate(sorted(inside, key=_moment, reverse=True)):
             waiting.append((depth + 1, under + (fork if number else end), under + (bar if number else blank), inner))
 
 
@@ -109,7 +109,8 @@ def _head(span: "Span", *, colour: bool) -> str:
         status = access.status_code
         bad = status is None or status >= 500
         what = paint(escape(f"{access.method} {access.path or access.route}"), "bold", colour=colour)
-        what += " " + paint(str(status), "red" if bad else "yellow" if status >= 400 else "green", colour=colour)
+        warn = status is not None and status >= 400
+        what += " " + paint(str(status), "red" if bad else "yellow" if warn else "green", colour=colour)
     parts = [what, escape(span.service or "")]
     if span.duration_ms is not None:
         parts.append(f"{span.duration_ms:,.1f} ms")
@@ -124,7 +125,7 @@ def _told(span: "Span") -> "list[LogRecord]":
 
 
 def _moment(entry: Any) -> tuple[bool, Any]:
-    moment = entry.start if hasattr(entry, "children") else entry.timestamp
+    moment = entry.timestamp if hasattr(entry, "timestamp") else entry.start
     return moment is None, moment
 
 
@@ -148,16 +149,12 @@ def _bar(levels: Mapping[str, int], most: int, room: int, *, colour: bool) -> st
             shares[level] = max(shares[level], 1)
     largest = max(ordered, key=lambda level: shares[level])
     shares[largest] = max(shares[largest] + cells - sum(shares.values()), 1)
-    return "".join(paint(_fill(level, colour=colour) * shares[level], _colour(level), colour=colour) for level in ordered)
+    return "".join(_drawn(level, shares[level], colour=colour) for level in ordered)
 
 
-def _fill(level: str, *, colour: bool) -> str:
+def _drawn(level: str, cells: int, *, colour: bool) -> str:
     drawn, plain = ("█", "#") if colour else _FILLS.get(level, _FILL)
-    return drawn if drawable("░▒█") else plain
-
-
-def _colour(level: str) -> str:
-    return _COLOURS.get(level, "green")
+    return paint((drawn if drawable("░▒█") else plain) * cells, _COLOURS.get(level, "green"), colour=colour)
 
 
 def _ordered(levels: Mapping[str, int]) -> list[str]:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from fapilog.cli.options import query_words, store_path, time_range
+from fapilog.cli.options import Pair, query_words, store_path, time_range
 from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say
 from fapilog.errors import ConfigurationError
 
@@ -18,21 +18,6 @@ if TYPE_CHECKING:
     from fapilog.store.importing import ImportResult
 
 _SHOWN_PROBLEMS = 5
-
-
-class Pair(click.ParamType[tuple[str, str]]):
-    """Text such as ``event=msg``."""
-
-    name = "pair"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split *value* at its first ``=``."""
-        if isinstance(value, tuple):
-            return value
-        left, equals, right = str(value).partition("=")
-        if not (left and equals and right):
-            self.fail(f"{value!r} is no pair; write name=value, such as event=msg", param, ctx)
-        return left, right
 
 
 @click.command(short_help="write records to a file: Parquet, JSON lines or CSV")
@@ -62,7 +47,7 @@ def export(
     """Write the records that QUERY finds, or all, to FILE, the oldest first; - is standard output.
 
     The file appears when it is whole, readable by you alone. JSON lines are the records as they were logged, and can be
-    imported again. Ends with 1 if something, such as a damaged file, had to be left out.
+    imported again. What had to be left out, such as a damaged file, is told on standard error.
     """
     from fapilog.store.export import export as run  # noqa: PLC0415 - other commands do without DuckDB
 
@@ -91,7 +76,7 @@ def export(
         say(warning, command="fapilog export")
     if not streamed:
         sys.stdout.write(f"{count(result.records, 'record')} in {destination}, {result.size_bytes / 1e6:.1f} MB\n")
-    return FAILED if result.warnings else 0
+    return 0
 
 
 @click.command("import", short_help="take JSON lines that any program wrote into the store")

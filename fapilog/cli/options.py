@@ -12,6 +12,21 @@ from fapilog.cli.records import FORMATS
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class Pair(click.ParamType[tuple[str, str]]):
+    """Text such as ``event=msg``."""
+
+    name = "pair"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split *value* at its first ``=``."""
+        if isinstance(value, tuple):
+            return value
+        left, equals, right = str(value).partition("=")
+        if not (left and equals and right):
+            self.fail(f"{value!r} is no pair; write name=value, such as event=msg", param, ctx)
+        return left, right
+
+
 def store_path(function: Function) -> Function:
     """Add ``--path``, the directory of the store, as the argument *path*."""
     return click.option(

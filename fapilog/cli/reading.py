@@ -1,6 +1,5 @@
 """Commands that ask the store."""
 
-import json
 import re
 import shutil
 import sys
@@ -123,9 +122,7 @@ def stats(words: tuple[str, ...], since: str | None, until: str | None, as_json:
 @click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many.")
 @as_json
 @store_path
-def errors(
-    words: tuple[str, ...], since: str | None, until: str | None, limit: int, as_json: bool, path: Path
-) -> int:
+def errors(words: tuple[str, ...], since: str | None, until: str | None, limit: int, as_json: bool, path: Path) -> int:
     """Group the records at level error and above that QUERY fits by what went wrong, the most frequent first.
 
     Times are in UTC. With --json, one object a group and line.
@@ -155,8 +152,8 @@ def errors(
 def tail(words: tuple[str, ...], lines: int, follow: bool, form: str, path: Path) -> int:
     """Print the newest records of the store that QUERY fits; with --follow go on as processes log.
 
-    With the name of a FILE, such as app.log, print its last lines as they are; --follow goes on through rotations. If it
-    has fewer, those of what was put aside of it come first, compressed or not.
+    With the name of a FILE, such as app.log, print its last lines as they are; --follow goes on through rotations. If
+    it has fewer, those of what was put aside of it come first, compressed or not.
     """
     if len(words) == 1 and (_FILE.fullmatch(words[0]) or Path(words[0]).is_file()):
         return tail_file(Path(words[0]), lines, follow=follow)
@@ -207,8 +204,8 @@ def _show_statistics(counted: "Statistics", groups: "list[ErrorGroup]") -> None:
     if counted.since is None or counted.until is None or not counted.records:
         say("nothing was logged")
         return
-    until = f"{counted.until:%Y-%m-%d %H:%M}" if counted.until.date() != counted.since.date() else f"{counted.until:%H:%M}"
-    sys.stdout.write(f"{count(counted.records, 'record')} from {counted.since:%Y-%m-%d %H:%M} to {until} UTC\n\n")
+    times = f"from {counted.since:%Y-%m-%d %H:%M} to {counted.until:%Y-%m-%d %H:%M} UTC"
+    sys.stdout.write(f"{count(counted.records, 'record')} {times}\n\n")
     for line in bars(counted.volume, counted.bucket_seconds, width=width, colour=colour):
         sys.stdout.write(line + "\n")
     sys.stdout.write("\n" + legend(counted.levels, colour=colour) + "\n")
@@ -272,7 +269,8 @@ def _show_group(group: "ErrorGroup") -> None:
     colour = coloured(sys.stdout)
     times = f"{_second(group.first_seen)} to {_second(group.last_seen)}"
     out = sys.stdout.write
-    out(f"{paint(f'{group.count:,}', 'red', colour=colour)} × {paint(escape(_what(group)), 'bold', colour=colour)}\n")
+    number = paint(f"{group.count:,}", "red", colour=colour)
+    out(f"{number} times {paint(escape(_what(group)), 'bold', colour=colour)}\n")
     out(f"    {times if group.count > 1 else _second(group.last_seen)}\n")
     if group.frames:
         out(f"    {escape(' > '.join(group.frames))}\n")

@@ -13,7 +13,7 @@ from fapilog.files.segment import SegmentWriter
 from fapilog.plugins import OPTIONS
 from fapilog.store.directory import make_store
 from fapilog.store.manifest import SEGMENTS, DamagedManifestError, Manifest
-from fapilog.store.retain import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, retain
+from fapilog.store.retain import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_BYTES, Bounds, retain
 from fapilog.types import Batch
 
 
@@ -76,6 +76,6 @@ class DuckDBSink:
 
     def _retain(self) -> None:
         try:
-            retain(self._store, max_bytes=self.max_bytes, max_age_days=self.max_age_days)
+            retain(self._store, Bounds(max_bytes=self.max_bytes, max_age_days=self.max_age_days))
         except (OSError, StoreError) as error:
             report(f"cannot keep the store {str(self._store)!r} within its bounds: {error}", key="store retention")

@@ -15,10 +15,20 @@ from typing import Any, Final
 
 import duckdb
 
-from fapilog.files.segment import Segment, longest_line
-from fapilog.store.manifest import DATABASE, MANIFEST, PARQUET, SEGMENTS, ParquetFile, list_parquet
+from fapilog.files.segment import Segment, is_torn, longest_line
+from fapilog.store.manifest import (
+    DATABASE,
+    FORMAT,
+    MANIFEST,
+    PARQUET,
+    SEGMENTS,
+    ParquetFile,
+    list_parquet,
+    require_store,
+    strangers,
+)
 from fapilog.store.query import LogStore
-from fapilog.store.rebuild import is_sound, load_or_rebuild, require_store
+from fapilog.store.rebuild import is_sound, load_or_rebuild
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, parquet_query
 
 _TRIES: Final = 5
@@ -140,6 +150,9 @@ class _Check:
     def _parquet(self, file: ParquetFile) -> None:
         path, name = self.store / PARQUET / file.name, f"{PARQUET}/{file.name}"
         self.result.parquet_files += 1
+        if file.format > FORMAT:
+            self._wrong(name, f"was written by a later version of fapilog, with {file.rows:,} records; update this one")
+            return
         if not path.exists():
             self._wrong(name, f"is missing, with {file.rows:,} records")
             return
@@ -162,6 +175,11 @@ class _Check:
         self.result.records += rows
         if rows != file.rows:
             self._wrong(name, f"has {rows:,} records, not {file.rows:,} as the manifest says")
+        if file.levels is not None:
+            query = f"SELECT level, count(*) FROM ({parquet_query([path])}) GROUP BY level"  # noqa: S608 - quoted
+            levels = {level or "": records for level, records in self.connection.execute(query).fetchall()}
+            if levels != {level: records for level, records in file.levels.items() if records}:
+                self._wrong(name, f"has by level {levels}, not {dict(file.levels)} as the manifest says")
         for which, found, said in (("oldest", oldest, file.oldest), ("newest", newest, file.newest)):
             if found != said and (found is None or said is None or abs(found - said) > 1e-3):
                 self._wrong(name, f"its {which} record is of {found}, not of {said} as the manifest says")
@@ -172,7 +190,7 @@ class _Check:
         try:
             size = path.stat().st_size
             self.result.size_bytes += size
-            torn = size > 0 and _last_byte(path) != b"\n"
+            half = size > 0 and _last_byte(path) != b"\n"  # may be in the middle of being written
             limit = longest_line(path, size, at_least=MAX_LINE_BYTES)
             lines = lines_query(file_literal(path), max_line_bytes=limit)
             good, bad = self._one(
@@ -186,19 +204,24 @@ class _Check:
             self._wrong(name, f"cannot be read: {_first_line(error)}")
             return
         self.result.records += good
-        if torn and bad:
+        if half and bad:
             bad -= 1
-            self._odd(name, "ends within a line, as after a killed process; that line is left out")
+            if is_torn(path, segment):
+                self._odd(name, "ends within a line, as after a killed process; that line is left out")
         if bad:
             said = "1 line is no record and is" if bad == 1 else f"{bad:,} lines are no records and are"
             self._wrong(name, f"{said} left out")
 
     def _strays(self) -> None:
         named = {file.name for file in self.manifest.parquet}
-        named |= {Path(entry.name).name for entry in self.manifest.retired}
+        named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
         for name in list_parquet(self.store):
             if name not in named:
                 self._odd(f"{PARQUET}/{name}", "belongs to nothing, as after a killed compaction; the next deletes it")
+        for path in strangers(self.store):
+            self._odd(
+                path.relative_to(self.store).as_posix(), "is no file of this version of the store; it is left out"
+            )
         for name in list_parquet(self.store, suffix=".tmp"):
             self._odd(f"{PARQUET}/{name}", "is not finished, as during a compaction or after a killed one")
 

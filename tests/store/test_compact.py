@@ -40,7 +40,7 @@ def numbers_in_view(store: Path) -> list[int]:
 
 
 def parquet(store: Path) -> list[Path]:
-    return list((store / "parquet").glob("*"))
+    return [path for path in (store / "parquet").rglob("*") if path.is_file()]
 
 
 def test_segments_become_one_parquet_file_sorted_by_time(tmp_path: Path) -> None:
@@ -201,13 +201,15 @@ def test_what_a_killed_compaction_left_is_deleted_and_nothing_else_is(tmp_path: 
     compact(tmp_path)
     (file,) = parquet(tmp_path)
     shutil.copy(file, file.with_name("20200101T000000-00000000.parquet"))
-    theirs = [file.with_name(name) for name in ("theirs.parquet", "theirs.parquet.tmp", "notes.txt")]
+    theirs = [file.with_name(name) for name in ("notes.txt", "theirs.parquet", "theirs.parquet.tmp")]
     for path in theirs:
         shutil.copy(file, path)
     file.with_name("20200101T000000-00000000.parquet.tmp").touch()
     compact(tmp_path)
     assert sorted(parquet(tmp_path)) == sorted([file, *theirs])
-    assert numbers(tmp_path) == [1]
+    with LogStore(tmp_path) as store:
+        assert list(store.rows("select pid from logs")) == [(1,)]
+        assert [warning.partition(" is ")[0] for warning in store.warnings] == [repr(str(path)) for path in theirs]
 
 
 def test_a_full_disk_leaves_the_segments_as_they_are(tmp_path: Path) -> None:

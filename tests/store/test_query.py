@@ -125,7 +125,7 @@ def test_a_damaged_parquet_file_is_left_out_with_a_warning(tmp_path: Path) -> No
     for number, event in enumerate(("one", "two", "three"), start=1):
         write(tmp_path, event, number=number)
         compact(tmp_path)
-    cut, scrambled, _ = sorted((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    cut, scrambled, _ = sorted((tmp_path / "parquet").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     os.truncate(cut, cut.stat().st_size // 2)
     with scrambled.open("r+b") as file:
         file.seek(-60, 2)
@@ -144,7 +144,7 @@ def test_a_parquet_file_found_damaged_while_it_is_read_is_left_out_too(tmp_path:
     for number, event in enumerate(("one", "two"), start=1):
         write(tmp_path, *([event] * 1_000), number=number)
         compact(tmp_path)
-    file = max((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    file = max((tmp_path / "parquet").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     with duckdb.connect() as database:
         chunks = "select path_in_schema, data_page_offset from parquet_metadata($1)"
         offset = dict(database.sql(chunks, params=[str(file)]).fetchall())["timestamp"]

@@ -10,7 +10,7 @@ from fapilog.files.segment import SegmentWriter, hold_slot
 from fapilog.store import LogStore
 from fapilog.store.compact import compact
 from fapilog.store.manifest import Manifest, lock_store
-from fapilog.store.retain import GRACE_SECONDS, STALE_VIEW_SECONDS, Retention, retain
+from fapilog.store.retain import GRACE_SECONDS, STALE_VIEW_SECONDS, Bounds, Retention, retain
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -41,13 +41,13 @@ def test_the_oldest_go_first_until_the_size_fits(tmp_path: Path) -> None:
     size = 0
     for number, days in enumerate((1, 4, 3, 2), start=1):
         size = segment(tmp_path, f"{number}-1.jsonl", days_old=days, event=f"{days} days").stat().st_size
-    retain(tmp_path, max_bytes=2 * size, clock=lambda: NOW)
+    retain(tmp_path, Bounds(max_bytes=2 * size), clock=lambda: NOW)
     assert events(tmp_path) == ["1 days", "2 days"]
 
 
 def test_none_sets_no_bound(tmp_path: Path) -> None:
     segment(tmp_path, "0-1.jsonl", days_old=10_000)
-    assert retain(tmp_path, max_bytes=None, max_age_days=None, clock=lambda: NOW) == Retention(0, 0)
+    assert retain(tmp_path, Bounds(max_bytes=None, max_age_days=None), clock=lambda: NOW) == Retention(0, 0)
 
 
 def test_a_file_goes_only_when_no_query_can_still_be_reading_it(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_segment_a_process_writes_is_never_deleted(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path / "segments", max_bytes=1)
     for _ in range(2):
         writer.append(b"{}\n")
-    retain(tmp_path, max_bytes=0, max_age_days=0, grace_seconds=0)
+    retain(tmp_path, Bounds(max_bytes=0, max_age_days=0), grace_seconds=0)
     assert [path.name for path in (tmp_path / "segments").glob("*.jsonl")] == ["0-2.jsonl"]
     writer.append(b"{}\n")
     writer.close()
@@ -90,7 +90,7 @@ def test_only_our_own_files_are_deleted(tmp_path: Path) -> None:
     for name in others:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, 0))
-    retain(tmp_path, max_bytes=0, max_age_days=0, grace_seconds=0, clock=lambda: NOW)
+    retain(tmp_path, Bounds(max_bytes=0, max_age_days=0), grace_seconds=0, clock=lambda: NOW)
     (tmp_path / "logs.duckdb").touch()
     assert [name for name in others if not (tmp_path / name).exists()] == []
 
@@ -100,10 +100,10 @@ def test_an_old_parquet_file_leaves_every_query_before_it_leaves_the_disk(tmp_pa
         segment(tmp_path, f"0-{number}.jsonl", days_old=days, event=f"{days} days")
         compact(tmp_path, grace_seconds=0, clock=lambda: NOW)
     retain(tmp_path, clock=lambda: NOW)
-    assert len(list((tmp_path / "parquet").iterdir())) == 2
+    assert len(list((tmp_path / "parquet").rglob("*.parquet"))) == 2
     assert events(tmp_path) == ["1 days"]
     compact(tmp_path, clock=lambda: NOW + GRACE_SECONDS)
-    assert len(list((tmp_path / "parquet").iterdir())) == 1
+    assert len(list((tmp_path / "parquet").rglob("*.parquet"))) == 1
     with duckdb.connect(tmp_path / "logs.duckdb", read_only=True) as database:
         assert database.sql("select event from logs").fetchall() == [("1 days",)]
 

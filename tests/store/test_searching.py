@@ -17,7 +17,7 @@ from fapilog.store.conditions import Parameters, condition
 from fapilog.store.language import Node, unparse
 from fapilog.store.matching import matcher
 from fapilog.store.parser import parse
-from fapilog.store.schema import lines_query, literal, records_query
+from fapilog.store.schema import lines_query, literal, live_query
 from tests.store.test_parser import nodes
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -188,7 +188,7 @@ def results(records: list[dict[str, Any]], queries: list[Node], path: Path) -> l
     lines = path / "lines.jsonl"
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     with duckdb.connect() as database:
-        source = records_query(lines_query(literal(str(lines))))
+        source = live_query(lines_query(literal(str(lines))))
         database.execute(f"CREATE TABLE logs AS SELECT * FROM ({source}) ORDER BY CAST(fields->>'order' AS INT)")  # noqa: S608
         answers = []
         for node in queries:
