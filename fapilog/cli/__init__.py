@@ -21,7 +21,8 @@ from fapilog.cli.reading import errors, query, search, stats, tail, trace
 from fapilog.cli.signals import code_of, watch
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
 from fapilog.cli.trying import completion, demo, doctor
-from fapilog.errors import FapilogError, QueryError
+from fapilog.errors import FapilogError, QueryError, QuerySyntaxError
+from fapilog.formats.escaping import escape
 
 __all__ = ["FAILED", "INTERRUPTED", "PIPE_CLOSED", "TERMINATED", "WRONG_INPUT", "commands", "main"]
 
@@ -81,6 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (ended := code_of(error)) is None:
             raise
         return ended
+    except QuerySyntaxError as error:  # below its message it points at the place
+        for line in f"fapilog: {error}".splitlines():
+            sys.stderr.write(escape(line) + "\n")
+        return WRONG_INPUT
     except FapilogError as error:
         say(_on_one_line(error))
         return WRONG_INPUT

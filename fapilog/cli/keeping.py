@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fapilog.cli.options import Pair, as_json, store_path
-from fapilog.cli.terminal import FAILED, coloured, count, paint, progress, say
+from fapilog.cli.terminal import FAILED, count, paint, progress, say, screen
 from fapilog.errors import ConfigurationError
 from fapilog.types import LEVELS
 
@@ -114,12 +114,13 @@ def _bounds(given: dict[str, str | None], levels: dict[str, str]) -> dict[str, A
     from pydantic import ValidationError  # noqa: PLC0415 - as above
 
     from fapilog.files.quantities import parse_size  # noqa: PLC0415 - as above
+    from fapilog.plugins import unmasked  # noqa: PLC0415 - as above
     from fapilog.settings import LoggingSettings  # noqa: PLC0415 - as above
     from fapilog.sinks.duckdb import DuckDBSink  # noqa: PLC0415 - as above
 
     try:
-        options = LoggingSettings().sink_options.get("duckdb", {})
-        sink = DuckDBSink(**options)
+        options = unmasked(LoggingSettings().sink_options.get("duckdb", {}))
+        sink = DuckDBSink(**{name: value for name, value in options.items() if name in DuckDBSink.__pydantic_fields__})
     except ValidationError:
         raise ConfigurationError("the settings of the duckdb sink cannot be used; see fapilog doctor") from None
     bounds: dict[str, Any] = {
@@ -167,7 +168,7 @@ def verify(path: Path, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(asdict(result) | {"ok": result.ok}, ensure_ascii=False) + "\n")
         return 0 if result.ok else FAILED
-    colour = coloured(sys.stdout)
+    colour = screen().colour
     for findings, word, code in ((result.problems, "wrong", "red"), (result.notes, "note", "yellow")):
         for finding in findings:
             sys.stdout.write(f"{paint(word, code, colour=colour)}: {printable(f'{finding.path}: {finding.problem}')}\n")

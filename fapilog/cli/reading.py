@@ -10,7 +10,7 @@ import click
 
 from fapilog.cli.files import tail_file
 from fapilog.cli.options import as_json, query_words, record_format, store_path, time_range
-from fapilog.cli.terminal import coloured, count, paint, say
+from fapilog.cli.terminal import count, paint, say, screen
 
 if TYPE_CHECKING:
     from fapilog.store.fingerprint import ErrorGroup
@@ -65,7 +65,7 @@ def trace(trace_id: str, since: str | None, until: str | None, as_json: bool, pa
     """
     from fapilog.cli.figures import tree  # noqa: PLC0415 - help and completion do without
     from fapilog.cli.records import Shown  # noqa: PLC0415 - as above
-    from fapilog.formats import Screen, escape  # noqa: PLC0415 - as above
+    from fapilog.formats import escape  # noqa: PLC0415 - as above
     from fapilog.store import LogStore  # noqa: PLC0415 - as above
 
     with LogStore(path) as store:
@@ -77,7 +77,7 @@ def trace(trace_id: str, since: str | None, until: str | None, as_json: bool, pa
     if not found.records:
         say(f"no record has the trace id {trace_id!r}")
         return 0
-    screen = Screen.at(sys.stdout.fileno())
+    shown = screen()
     spans = sum(1 for _ in found.walk())
     began = found.records[0].timestamp
     sys.stdout.write(
@@ -85,7 +85,7 @@ def trace(trace_id: str, since: str | None, until: str | None, as_json: bool, pa
         + ("" if began is None else f", {began:%Y-%m-%d %H:%M:%S} UTC")
         + "\n"
     )
-    for line in tree(found.spans, width=screen.width, colour=screen.colour):
+    for line in tree(found.spans, width=shown.width, colour=shown.colour):
         sys.stdout.write(line + "\n")
     return 0
 
@@ -199,7 +199,7 @@ def query(sql: str, form: str, path: Path) -> int:
 def _show_statistics(counted: "Statistics", groups: "list[ErrorGroup]") -> None:
     from fapilog.cli.figures import bars, legend  # noqa: PLC0415 - as above
 
-    colour = coloured(sys.stdout)
+    colour = screen().colour
     width = shutil.get_terminal_size().columns
     if counted.since is None or counted.until is None or not counted.records:
         say("nothing was logged")
@@ -257,7 +257,7 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple[Any, ...]]) -> 
 
     if not rows:
         return
-    sys.stdout.write("\n" + paint(title, "bold", colour=coloured(sys.stdout)) + "\n")
+    sys.stdout.write("\n" + paint(title, "bold", colour=screen().colour) + "\n")
     write_table(Table(tuple(columns), tuple(columns.values()), rows[:_TOP]), sys.stdout, counted=False)
     if len(rows) > _TOP:
         sys.stdout.write(f"and {len(rows) - _TOP} more; see --json\n")
@@ -266,11 +266,11 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple[Any, ...]]) -> 
 def _show_group(group: "ErrorGroup") -> None:
     from fapilog.formats import escape  # noqa: PLC0415 - as above
 
-    colour = coloured(sys.stdout)
+    colour = screen().colour
     times = f"{_second(group.first_seen)} to {_second(group.last_seen)}"
     out = sys.stdout.write
-    number = paint(f"{group.count:,}", "red", colour=colour)
-    out(f"{number} times {paint(escape(_what(group)), 'bold', colour=colour)}\n")
+    number = paint(count(group.count, "time"), "red", colour=colour)
+    out(f"{number} {paint(escape(_what(group)), 'bold', colour=colour)}\n")
     out(f"    {times if group.count > 1 else _second(group.last_seen)}\n")
     if group.frames:
         out(f"    {escape(' > '.join(group.frames))}\n")

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from fapilog.cli.terminal import screen
+
 if TYPE_CHECKING:
     from fapilog.store import LogRecord
 
@@ -16,9 +18,9 @@ class Shown:
 
     def __init__(self, form: str) -> None:
         """Show them in the format called *form*."""
-        from fapilog.formats import Formatter, Screen  # noqa: PLC0415 - help and completion do without
+        from fapilog.formats import Formatter  # noqa: PLC0415 - help and completion do without
 
-        self._formatter = Formatter(form, Screen.at(sys.stdout.fileno()))
+        self._formatter = Formatter(form, screen())
         self._header = self._formatter.header
 
     def show(self, records: "Iterable[LogRecord]") -> None:

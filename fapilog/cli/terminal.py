@@ -3,9 +3,12 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 import click
+
+if TYPE_CHECKING:
+    from fapilog.formats import Screen
 
 FAILED: Final = 1
 WRONG_INPUT: Final = 2
@@ -16,14 +19,14 @@ TERMINATED: Final = 143
 _CODES: Final = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-def coloured(stream: TextIO) -> bool:
-    """Whether to colour what goes to *stream*: a terminal that can, or FORCE_COLOR, and never with NO_COLOR."""
+def screen() -> "Screen":
+    """What standard output is shown on."""
     from fapilog.formats import Screen  # noqa: PLC0415 - help and completion do without
 
     try:
-        return Screen.at(stream.fileno()).colour
-    except OSError:  # it is no file
-        return False
+        return Screen.at(sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file
+        return Screen()
 
 
 def paint(text: str, code: str, *, colour: bool) -> str:
