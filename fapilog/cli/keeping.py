@@ -114,13 +114,13 @@ def _bounds(given: dict[str, str | None], levels: dict[str, str]) -> dict[str, A
     from pydantic import ValidationError  # noqa: PLC0415 - as above
 
     from fapilog.files.quantities import parse_size  # noqa: PLC0415 - as above
-    from fapilog.plugins import unmasked  # noqa: PLC0415 - as above
+    from fapilog.plugins import options_of, unmasked  # noqa: PLC0415 - as above
     from fapilog.settings import LoggingSettings  # noqa: PLC0415 - as above
     from fapilog.sinks.duckdb import DuckDBSink  # noqa: PLC0415 - as above
 
     try:
         options = unmasked(LoggingSettings().sink_options.get("duckdb", {}))
-        sink = DuckDBSink(**{name: value for name, value in options.items() if name in DuckDBSink.__pydantic_fields__})
+        sink = DuckDBSink(**{name: value for name, value in options.items() if name in options_of(DuckDBSink)})
     except ValidationError:
         raise ConfigurationError("the settings of the duckdb sink cannot be used; see fapilog doctor") from None
     bounds: dict[str, Any] = {
