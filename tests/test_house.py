@@ -81,6 +81,30 @@ def test_every_public_name_is_there_and_described(name: str) -> None:
     assert getattr(fapilog, name).__doc__
 
 
+def test_what_is_loaded_late_is_what_a_type_checker_sees() -> None:
+    seen = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
+    imports = [node for node in seen.body if isinstance(node, ast.ImportFrom)]
+    told = {node.module: tuple(alias.name for alias in node.names) for node in imports}
+    assert told.pop("fapilog") == ("redaction",)
+    assert told == fapilog._MODULES
+
+
+def test_the_first_public_name_loads_them_all_and_the_package_alone_none() -> None:
+    loaded = run("""
+        import sys
+        import fapilog
+        print("fapilog.runtime" in sys.modules, "pydantic" in sys.modules)
+        from fapilog import log
+        print("fapilog.runtime" in sys.modules)
+    """)
+    assert loaded.split() == ["False", "False", "True"]
+
+
+def test_a_name_that_is_not_there_is_told() -> None:
+    with pytest.raises(AttributeError, match="module 'fapilog' has no attribute 'logg'"):
+        fapilog.logg  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_every_setting_is_described() -> None:
     assert [name for name, field in LoggingSettings.model_fields.items() if not field.description] == []
 

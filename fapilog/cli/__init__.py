@@ -22,7 +22,6 @@ from fapilog.cli.signals import code_of, watch
 from fapilog.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED, WRONG_INPUT, say
 from fapilog.cli.trying import completion, demo, doctor
 from fapilog.errors import FapilogError, QueryError, QuerySyntaxError
-from fapilog.formats.escaping import escape
 
 __all__ = ["FAILED", "INTERRUPTED", "PIPE_CLOSED", "TERMINATED", "WRONG_INPUT", "commands", "main"]
 
@@ -83,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return ended
     except QuerySyntaxError as error:  # below its message it points at the place
+        from fapilog.formats.escaping import escape  # noqa: PLC0415 - help and completion do without
+
         for line in f"fapilog: {error}".splitlines():
             sys.stderr.write(escape(line) + "\n")
         return WRONG_INPUT
