@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import duckdb
 from pydantic import ValidationError
@@ -16,13 +16,24 @@ from pydantic import ValidationError
 from fapilog.errors import QueryError
 from fapilog.files.segment import is_torn, longest_line
 from fapilog.store.fingerprint import ErrorGroup, errors
+from fapilog.store.follow import LOOK_SECONDS, Follower, Run
 from fapilog.store.manifest import FORMAT, PARQUET, SEGMENTS, ParquetFile, require_store, strangers
+from fapilog.store.matching import Record, Test, matcher
 from fapilog.store.models import LogQuery, LogRecord, Moment
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
 from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild
-from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, live_query, logs_query, parquet_query
-from fapilog.store.searching import search, surroundings
+from fapilog.store.schema import (
+    COLUMN_LIST,
+    MAX_LINE_BYTES,
+    file_literal,
+    lines_query,
+    live_query,
+    logs_query,
+    parquet_query,
+)
+from fapilog.store.searching import records_of, search, surroundings
+from fapilog.store.splitting import parse_timestamp
 from fapilog.store.statistics import Statistics, statistics
 from fapilog.store.traces import MAX_RECORDS, Trace, nest, records_with
 
@@ -197,6 +208,62 @@ class LogStore:
         """
         return surroundings(record_id, self._fetch, before=before, after=after)
 
+    def tail(self, query: LogQuery | str | None = None, *, last: int = 10, follow: bool = True) -> Iterator[LogRecord]:
+        """Give the last records, oldest first, then new ones of all processes as they come, within about 0.1 s.
+
+        It begins when it is called. Compaction and deletion make it miss or double no record that has an id of ours.
+        Closing the iterator lets go of what it holds.
+
+        Args:
+            query: Which records; None for all. Its order, limit and cursor do not matter.
+            last: How many that are there already are given first.
+            follow: Whether to go on with new ones, for ever; else that was all.
+
+        Raises:
+            QueryError: The query cannot be understood.
+        """
+        records = self._tail(_asked(query, {"cursor": None}), last, follow=follow)
+        next(records)
+        return cast("Iterator[LogRecord]", records)
+
+    def follower(self, query: LogQuery | str | None = None) -> Follower:
+        """Follow the store from now on, for a caller who does the waiting; see `tail`.
+
+        Raises:
+            QueryError: The query cannot be understood.
+        """
+        return self._follower(_asked(query, {"cursor": None}))
+
+    def _follower(self, asked: LogQuery) -> Follower:
+        now = datetime.now(UTC)
+        since, until = asked.bounds(now)
+        test = matcher(asked.node(), now=now)
+
+        def fits(record: Record) -> bool:
+            if since is not None or until is not None:
+                moment = parse_timestamp(record.get("timestamp"))
+                if moment is None or (since is not None and moment < since) or (until is not None and moment >= until):
+                    return False
+            return test(record)
+
+        return Follower(self.path, fits, _Parquet(self, fits))
+
+    def _tail(self, asked: LogQuery, last: int, *, follow: bool) -> Iterator[LogRecord | None]:
+        follower = self._follower(asked)
+        try:
+            found = self.search(asked, limit=last, order="newest").records if last > 0 else []
+            yield None  # what is written from now on is seen
+            for record in reversed(found):
+                follower.note(record)
+                yield record
+            while follow:
+                records = follower.poll()
+                yield from records
+                if not records and not follower.behind:
+                    time.sleep(LOOK_SECONDS)
+        finally:
+            follower.close()
+
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
         self._database.close()
@@ -308,6 +375,42 @@ class LogStore:
     def _find_broken(self, cursor: duckdb.DuckDBPyConnection) -> None:
         names = {name for name, _ in self._sound}
         self._broken |= {name for name in names if not is_readable(self.path / PARQUET / name, cursor)}
+
+
+class _Parquet:
+    """Read Parquet files for a follower."""
+
+    def __init__(self, store: LogStore, fits: Test) -> None:
+        self._store = store
+        self._fits = fits
+
+    def runs(self, file: ParquetFile, began: float) -> list[Run]:
+        rows = self._rows(
+            "split_part(id, '-', 1) AS instance, min(CAST(split_part(id, '-', 2) AS BIGINT)), "
+            "max(CAST(split_part(id, '-', 2) AS BIGINT))",
+            file,
+            began,
+            "AND regexp_full_match(id, '[0-9a-f]{16}-[0-9]{1,18}') GROUP BY instance",
+        )
+        return [Run(*row) for row in rows]
+
+    def records(self, file: ParquetFile, began: float) -> list[LogRecord]:
+        return [
+            record
+            for record in records_of(self._rows(COLUMN_LIST, file, began, "ORDER BY timestamp"))
+            if self._fits(record.flat())
+        ]
+
+    def _rows(self, columns: str, file: ParquetFile, began: float, rest: str) -> list[tuple[Any, ...]]:
+        path = self._store.path / PARQUET / file.name
+        cursor = self._store._database.cursor()
+        try:
+            return cursor.execute(
+                f"SELECT {columns} FROM ({parquet_query([path])}) WHERE timestamp >= make_timestamp($1) {rest}",  # noqa: S608 - ours
+                [int(began * 1e6)],
+            ).fetchall()
+        except duckdb.Error:  # damaged, or merged into another since
+            return []
 
 
 def _asked(query: LogQuery | str | None, fields: dict[str, Any]) -> LogQuery:
