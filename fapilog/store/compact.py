@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from fapilog.store.manifest import (
     lock_store,
     require_store,
 )
+from fapilog.store.merging import small_files
 from fapilog.store.parquet import one_part, parts_of, write_parquet
 from fapilog.store.rebuild import is_readable, is_sound, load_or_rebuild
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
@@ -40,11 +41,6 @@ from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, lite
 from fapilog.store.view import CONFIG, write_view
 
 GROUP_BYTES: Final = 64 * 1024 * 1024
-MERGED_BYTES: Final = 64 * 1024 * 1024
-MERGED_ROWS: Final = 2_000_000
-MERGE_TODAY: Final = 8
-"""How many small files a day has that has not ended before they are merged; of one that has, two are enough."""
-
 _SPILL: Final = "spill.tmp"
 _RECORDS: Final = "(SELECT * EXCLUDE is_record FROM lines WHERE is_record)"
 
@@ -348,26 +344,6 @@ class _Compaction:
         day = files[0].day or f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
         part = one_part(self.connection, records, day)
         return write_parquet(self.store, self.connection, records, [part], note, now=now)
-
-
-def small_files(files: Iterable[ParquetFile], today: str) -> list[list[ParquetFile]]:
-    """Find the files that are worth merging, in batches of one day each, which follow each other in time."""
-    days: dict[str, list[ParquetFile]] = {}
-    for file in files:
-        if file.day is not None and file.size_bytes < MERGED_BYTES // 2 and file.rows < MERGED_ROWS // 2:
-            days.setdefault(file.day, []).append(file)
-    batches = []
-    for day, small in sorted(days.items()):
-        if len(small) < (2 if day < today else MERGE_TODAY):
-            continue
-        batch: list[ParquetFile] = []
-        for file in sorted(small, key=lambda file: (file.oldest or 0.0, file.name)):
-            batch.append(file)
-            if sum(each.size_bytes for each in batch) > MERGED_BYTES or sum(each.rows for each in batch) > MERGED_ROWS:
-                batches.append(batch)
-                batch = []
-        batches.append(batch)
-    return [batch for batch in batches if len(batch) > 1]
 
 
 def _refuse_newer(store: Path) -> None:
