@@ -40,7 +40,8 @@ from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
 from fapilog.store.view import CONFIG, write_view
 
-GROUP_BYTES: Final = 64 * 1024 * 1024
+GROUP_BYTES: Final = 48 * 1024 * 1024
+MEMORY_LIMIT: Final = "160MB"
 _SPILL: Final = "spill.tmp"
 _RECORDS: Final = "(SELECT * EXCLUDE is_record FROM lines WHERE is_record)"
 
@@ -64,11 +65,20 @@ class CompactResult:
     merged: int = 0
     """Small Parquet files of one day that became part of a larger one."""
 
+    merged_records: int = 0
+    """How many records those had."""
+
     retired: int = 0
     """Files that are beyond the bounds of the store."""
 
     deleted: int = 0
     """Files that no longer exist, having been retired, merged or compacted a while ago."""
+
+    seconds: float = 0.0
+    """How long all of it took."""
+
+    merging_seconds: float = 0.0
+    """How much of that went into merging."""
 
     problems: list[str] = field(default_factory=list)
     """What could not be done. Such segments stay as they are and are still read."""
@@ -82,7 +92,7 @@ def compact(
     max_records: int | None = None,
     level_max_age_days: Mapping[str, float] | None = None,
     grace_seconds: float = GRACE_SECONDS,
-    memory_limit: str = "192MB",
+    memory_limit: str = MEMORY_LIMIT,
     group_bytes: int = GROUP_BYTES,
     clock: Callable[[], float] = time.time,
 ) -> CompactResult:
@@ -123,7 +133,7 @@ def clean(
         StoreNotFoundError: There is no store.
         StoreError: As `compact`.
     """
-    with _begin(path, "192MB", clock, GROUP_BYTES) as compaction:
+    with _begin(path, MEMORY_LIMIT, clock, GROUP_BYTES) as compaction:
         if compaction is None:
             return Cleanup(ran=False, dry_run=False)
         expired = compaction.retire(bounds)
@@ -173,12 +183,16 @@ class _Compaction:
         self._delete_unfinished()
 
     def run(self, bounds: Bounds, grace_seconds: float) -> CompactResult:
+        began = time.monotonic()
         with contextlib.ExitStack() as held:  # an idle slot stays so until the manifest has its last segment
             for group in self._groups(self._closed(held)):
                 self._compact(group)
+        merging = time.monotonic()
         self._merge()
+        self.result.merging_seconds = time.monotonic() - merging
         self.retire(bounds)
         self.finish(grace_seconds)
+        self.result.seconds = time.monotonic() - began
         return self.result
 
     def retire(self, bounds: Bounds) -> list[Deletion]:
@@ -197,7 +211,7 @@ class _Compaction:
 
     def _write_view(self) -> None:
         files = []
-        for file in self.manifest.parquet:
+        for file in self.manifest.newest_first():
             path = self.store / PARQUET / file.name
             if self._is_good(file):
                 files.append(path)
@@ -313,6 +327,7 @@ class _Compaction:
             manifest = self.manifest.without([], good, now=self.clock())
             self._commit(replace(manifest, parquet=(*manifest.parquet, *files)), "store.merge")
             self.result.merged += len(good)
+            self.result.merged_records += sum(file.rows for file in good)
 
     def _without_levels(self, file: ParquetFile, levels: tuple[str, ...]) -> ParquetFile | None:
         """Write *file* again without the records of some *levels*; None if that cannot be done."""

@@ -149,7 +149,7 @@ class LogStore:
         if problem is not None:
             self.warnings.append(problem)
         parquet = []
-        for file in manifest.parquet:
+        for file in manifest.newest_first():
             path = self.path / PARQUET / file.name
             if file.format > FORMAT:
                 self.warnings.append(f"{str(path)!r} was written by a later version of fapilog and was left out")
