@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,18 +33,15 @@ from fapilog.store.manifest import (
     lock_store,
     require_store,
 )
+from fapilog.store.merging import small_files
 from fapilog.store.parquet import one_part, parts_of, write_parquet
 from fapilog.store.rebuild import is_readable, is_sound, load_or_rebuild
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
 from fapilog.store.view import CONFIG, write_view
 
-GROUP_BYTES: Final = 64 * 1024 * 1024
-MERGED_BYTES: Final = 64 * 1024 * 1024
-MERGED_ROWS: Final = 2_000_000
-MERGE_TODAY: Final = 8
-"""How many small files a day has that has not ended before they are merged; of one that has, two are enough."""
-
+GROUP_BYTES: Final = 48 * 1024 * 1024
+MEMORY_LIMIT: Final = "160MB"
 _SPILL: Final = "spill.tmp"
 _RECORDS: Final = "(SELECT * EXCLUDE is_record FROM lines WHERE is_record)"
 
@@ -68,11 +65,20 @@ class CompactResult:
     merged: int = 0
     """Small Parquet files of one day that became part of a larger one."""
 
+    merged_records: int = 0
+    """How many records those had."""
+
     retired: int = 0
     """Files that are beyond the bounds of the store."""
 
     deleted: int = 0
     """Files that no longer exist, having been retired, merged or compacted a while ago."""
+
+    seconds: float = 0.0
+    """How long all of it took."""
+
+    merging_seconds: float = 0.0
+    """How much of that went into merging."""
 
     problems: list[str] = field(default_factory=list)
     """What could not be done. Such segments stay as they are and are still read."""
@@ -86,7 +92,7 @@ def compact(
     max_records: int | None = None,
     level_max_age_days: Mapping[str, float] | None = None,
     grace_seconds: float = GRACE_SECONDS,
-    memory_limit: str = "192MB",
+    memory_limit: str = MEMORY_LIMIT,
     group_bytes: int = GROUP_BYTES,
     clock: Callable[[], float] = time.time,
 ) -> CompactResult:
@@ -127,7 +133,7 @@ def clean(
         StoreNotFoundError: There is no store.
         StoreError: As `compact`.
     """
-    with _begin(path, "192MB", clock, GROUP_BYTES) as compaction:
+    with _begin(path, MEMORY_LIMIT, clock, GROUP_BYTES) as compaction:
         if compaction is None:
             return Cleanup(ran=False, dry_run=False)
         expired = compaction.retire(bounds)
@@ -177,12 +183,16 @@ class _Compaction:
         self._delete_unfinished()
 
     def run(self, bounds: Bounds, grace_seconds: float) -> CompactResult:
+        began = time.monotonic()
         with contextlib.ExitStack() as held:  # an idle slot stays so until the manifest has its last segment
             for group in self._groups(self._closed(held)):
                 self._compact(group)
+        merging = time.monotonic()
         self._merge()
+        self.result.merging_seconds = time.monotonic() - merging
         self.retire(bounds)
         self.finish(grace_seconds)
+        self.result.seconds = time.monotonic() - began
         return self.result
 
     def retire(self, bounds: Bounds) -> list[Deletion]:
@@ -201,7 +211,7 @@ class _Compaction:
 
     def _write_view(self) -> None:
         files = []
-        for file in self.manifest.parquet:
+        for file in self.manifest.newest_first():
             path = self.store / PARQUET / file.name
             if self._is_good(file):
                 files.append(path)
@@ -317,6 +327,7 @@ class _Compaction:
             manifest = self.manifest.without([], good, now=self.clock())
             self._commit(replace(manifest, parquet=(*manifest.parquet, *files)), "store.merge")
             self.result.merged += len(good)
+            self.result.merged_records += sum(file.rows for file in good)
 
     def _without_levels(self, file: ParquetFile, levels: tuple[str, ...]) -> ParquetFile | None:
         """Write *file* again without the records of some *levels*; None if that cannot be done."""
@@ -348,26 +359,6 @@ class _Compaction:
         day = files[0].day or f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
         part = one_part(self.connection, records, day)
         return write_parquet(self.store, self.connection, records, [part], note, now=now)
-
-
-def small_files(files: Iterable[ParquetFile], today: str) -> list[list[ParquetFile]]:
-    """Find the files that are worth merging, in batches of one day each, which follow each other in time."""
-    days: dict[str, list[ParquetFile]] = {}
-    for file in files:
-        if file.day is not None and file.size_bytes < MERGED_BYTES // 2 and file.rows < MERGED_ROWS // 2:
-            days.setdefault(file.day, []).append(file)
-    batches = []
-    for day, small in sorted(days.items()):
-        if len(small) < (2 if day < today else MERGE_TODAY):
-            continue
-        batch: list[ParquetFile] = []
-        for file in sorted(small, key=lambda file: (file.oldest or 0.0, file.name)):
-            batch.append(file)
-            if sum(each.size_bytes for each in batch) > MERGED_BYTES or sum(each.rows for each in batch) > MERGED_ROWS:
-                batches.append(batch)
-                batch = []
-        batches.append(batch)
-    return [batch for batch in batches if len(batch) > 1]
 
 
 def _refuse_newer(store: Path) -> None:

@@ -188,6 +188,10 @@ class Manifest:
             sealed=sealed,
         )
 
+    def newest_first(self) -> list[ParquetFile]:
+        """The Parquet files in the order in which a query for the last records had best read them."""
+        return sorted(self.parquet, key=lambda file: (file.newest or 0.0, file.name), reverse=True)
+
     def live_segments(self, store: Path) -> list[Segment]:
         """The segments of *store* that readers read as they are."""
         retired = {entry.name for entry in self.retired}

@@ -1,6 +1,7 @@
-"""Write Parquet files as the store has them: of one day, sorted by time, and durable before anything names them.
+"""Write Parquet files as the store has them: of one day, newest first, and durable before anything names them.
 
-Row groups are small, so that an hour or a trace is found without reading a day. Every column that can be has a
+The last records of something are what is asked for most, and are found first. Row groups are small, so that an hour or
+a trace is found without reading a day. Every column that can be has a
 dictionary, as DuckDB makes a bloom filter of it: that is what finds a trace by its id alone.
 """
 
@@ -106,7 +107,7 @@ def write_parquet(
     try:
         for name, part in zip(names, parts, strict=True):
             content = {"format": FORMAT, **note, "files": names, "file": part.facts()}
-            query = f"SELECT * FROM {records} WHERE {part.where} ORDER BY timestamp"  # noqa: S608 - from constants
+            query = f"SELECT * FROM {records} WHERE {part.where} ORDER BY timestamp DESC"  # noqa: S608 - from constants
             size = _write(store / PARQUET / name, connection, query, json.dumps(content))
             files.append(ParquetFile(name=name, size_bytes=size, format=FORMAT, **part.facts()))
             hit("store.parquet.renamed")

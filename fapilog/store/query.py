@@ -324,7 +324,7 @@ class LogStore:
         if problem is not None:
             self.warnings.append(problem)
         parquet = []
-        for file in manifest.parquet:
+        for file in manifest.newest_first():
             if _is_outside(file, since, until):
                 continue
             path = self.path / PARQUET / file.name

@@ -43,14 +43,14 @@ def parquet(store: Path) -> list[Path]:
     return [path for path in (store / "parquet").rglob("*") if path.is_file()]
 
 
-def test_segments_become_one_parquet_file_sorted_by_time(tmp_path: Path) -> None:
+def test_segments_become_one_parquet_file_with_the_newest_record_first(tmp_path: Path) -> None:
     write(tmp_path, "0-1.jsonl", 5, 3)
     write(tmp_path, "1-1.jsonl", 4)
     result = compact(tmp_path)
     assert (result.segments, result.records, result.skipped_lines, result.problems) == (2, 3, 0, [])
     (file,) = parquet(tmp_path)
     with duckdb.connect() as database:
-        assert database.read_parquet(str(file)).project("pid").fetchall() == [(3,), (4,), (5,)]
+        assert database.read_parquet(str(file)).project("pid").fetchall() == [(5,), (4,), (3,)]
         compression = "select distinct compression from parquet_metadata($1)"
         assert database.sql(compression, params=[str(file)]).fetchall() == [("ZSTD",)]
     assert file.name.startswith("20261120T080003-")
