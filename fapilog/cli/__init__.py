@@ -90,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FapilogError as error:
         say(_on_one_line(error))
         return WRONG_INPUT
+    except OSError as error:
+        say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return WRONG_INPUT
     return code
 
 

@@ -1,7 +1,7 @@
 """Commands that read log files rather than the store."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -24,7 +24,10 @@ def tail_file(path: Path, number: int, *, follow: bool) -> int:
     """Print the last *number* lines of a log file, then, to *follow*, each new one."""
     from fapilog.files import reading  # noqa: PLC0415 - as above
 
-    return print_lines((reading.follow if follow else reading.last)(path, number), now=follow)
+    def lines() -> Iterator[bytes]:
+        yield from reading.follow(path, number) if follow else reading.last(path, number)
+
+    return print_lines(lines(), now=follow)
 
 
 def print_lines(lines: Iterable[bytes], *, now: bool = False) -> int:

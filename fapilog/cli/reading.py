@@ -147,22 +147,29 @@ def errors(words: tuple[str, ...], since: str | None, until: str | None, limit: 
 @click.argument("words", nargs=-1, metavar="[QUERY...|FILE]")
 @click.option("-n", "--lines", type=click.IntRange(0), default=10, show_default=True, help="How many to begin with.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new one, of all processes, until interrupted.")
+@time_range
 @record_format
 @store_path
-def tail(words: tuple[str, ...], lines: int, follow: bool, form: str, path: Path) -> int:
+def tail(
+    words: tuple[str, ...], lines: int, follow: bool, since: str | None, until: str | None, form: str, path: Path
+) -> int:
     """Print the newest records of the store that QUERY fits; with --follow go on as processes log.
 
     With the name of a FILE, such as app.log, print its last lines as they are; --follow goes on through rotations. If
     it has fewer, those of what was put aside of it come first, compressed or not.
     """
     if len(words) == 1 and (_FILE.fullmatch(words[0]) or Path(words[0]).is_file()):
+        if since is not None or until is not None:
+            raise click.UsageError("a file has no time range; without its name, the store is asked")
         return tail_file(Path(words[0]), lines, follow=follow)
     from fapilog.cli.records import Shown  # noqa: PLC0415 - help and completion do without
     from fapilog.store import LogStore  # noqa: PLC0415 - as above
+    from fapilog.store.query import as_query  # noqa: PLC0415 - as above
 
     shown = Shown(form)
     with LogStore(path) as store:
-        for record in store.tail(" ".join(words), last=lines, follow=follow):
+        asked = as_query(" ".join(words), {"since": since, "until": until})
+        for record in store.tail(asked, last=lines, follow=follow):
             shown.show([record])
     _warn(store.warnings)
     return 0

@@ -20,7 +20,7 @@ from fapilog.files.lock import OPEN_FLAGS, PRIVATE_FILE
 from fapilog.files.segment import sync_directory
 from fapilog.store.conditions import Parameters, between, condition
 from fapilog.store.models import LogQuery
-from fapilog.store.query import LogStore, _asked
+from fapilog.store.query import LogStore, as_query
 from fapilog.store.schema import COLUMN_LIST, COLUMNS, literal
 from fapilog.store.searching import ordering
 
@@ -94,7 +94,7 @@ def export(
     form = _format_of(target, format)
     if target is not None and target.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, "exists already", str(target))
-    asked = _asked(query, fields)
+    asked = as_query(query, fields)
     with LogStore(path) as store:
         work = _Export(store, asked, progress)
         if target is None:

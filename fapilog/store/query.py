@@ -142,7 +142,7 @@ class LogStore:
         Raises:
             QueryError: The query cannot be understood; `QuerySyntaxError` if it is its text, with the place.
         """
-        asked = _asked(query, fields)
+        asked = as_query(query, fields)
         records, next_cursor = search(asked, self._fetch, now=datetime.now(UTC))
         return Page(records, next_cursor, tuple(self.warnings))
 
@@ -154,7 +154,7 @@ class LogStore:
         Raises:
             QueryError: The time range cannot be understood.
         """
-        begin, end = _asked(None, {"since": since, "until": until}).bounds(datetime.now(UTC))
+        begin, end = as_query(None, {"since": since, "until": until}).bounds(datetime.now(UTC))
         records = self._records_with("trace_id", trace_id, begin, end)
         return Trace(trace_id, records, nest(records), tuple(self.warnings))
 
@@ -170,7 +170,7 @@ class LogStore:
         Raises:
             QueryError: The query or the time range cannot be understood.
         """
-        asked = _asked(query, _given(since=since, until=until))
+        asked = as_query(query, _given(since=since, until=until))
         counted = statistics(asked, self._fetch, now=datetime.now(UTC))
         return counted.model_copy(update={"warnings": list(self.warnings)})
 
@@ -192,7 +192,7 @@ class LogStore:
         Raises:
             QueryError: The query or the time range cannot be understood.
         """
-        asked = _asked(query, _given(since=since, until=until))
+        asked = as_query(query, _given(since=since, until=until))
         return errors(asked, self._fetch, now=datetime.now(UTC), limit=limit)
 
     def context(self, record_id: str | LogRecord, before: int = 5, after: int = 5) -> list[LogRecord]:
@@ -222,7 +222,7 @@ class LogStore:
         Raises:
             QueryError: The query cannot be understood.
         """
-        records = self._tail(_asked(query, {"cursor": None}), last, follow=follow)
+        records = self._tail(as_query(query, {"cursor": None}), last, follow=follow)
         next(records)
         return cast("Iterator[LogRecord]", records)
 
@@ -232,7 +232,7 @@ class LogStore:
         Raises:
             QueryError: The query cannot be understood.
         """
-        return self._follower(_asked(query, {"cursor": None}))
+        return self._follower(as_query(query, {"cursor": None}))
 
     def _follower(self, asked: LogQuery) -> Follower:
         now = datetime.now(UTC)
@@ -413,7 +413,7 @@ class _Parquet:
             return []
 
 
-def _asked(query: LogQuery | str | None, fields: dict[str, Any]) -> LogQuery:
+def as_query(query: LogQuery | str | None, fields: dict[str, Any]) -> LogQuery:
     """Make one query of what `LogStore.search` was called with.
 
     Raises:

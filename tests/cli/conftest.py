@@ -10,4 +10,4 @@ def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """The command in this process, where nothing decides about colours."""
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-    return Here(capfd)
+    return Here(capfd, monkeypatch)

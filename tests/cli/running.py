@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import select
@@ -42,13 +43,18 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 class Here:
     """The command in this process, which is much quicker to start; `run` is the real thing."""
 
-    def __init__(self, captured: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, captured: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self._captured = captured
+        self._monkeypatch = monkeypatch
 
-    def __call__(self, *arguments: str | Path) -> Done:
+    def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> Done:
         """Run it."""
         self._captured.readouterr()
-        code = main([str(argument) for argument in arguments])
+        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = int(end.code or 0)
         return Done(code, *self._captured.readouterr())
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fapilog.cli import commands, main
 from fapilog.cli.signals import PATIENCE_SECONDS
-from tests.cli.running import COMMAND, SECONDS, environment, run
+from tests.cli.running import COMMAND, SECONDS, Here, environment, run
 
 NAMES = sorted(commands.commands)
 
@@ -36,16 +36,16 @@ def test_every_command_and_option_says_what_it_is_for(name: str, capsys: pytest.
     assert f"Usage: fapilog {name}" in capsys.readouterr().out
 
 
-def test_without_a_command_the_help_is_shown_as_an_error() -> None:
-    code, out, err = run()
+def test_without_a_command_the_help_is_shown_as_an_error(here: Here) -> None:
+    code, out, err = here()
     assert (code, out) == (2, "")
     assert "Usage: fapilog" in err
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_the_version_is_that_of_the_package(here: Here) -> None:
     from fapilog import __version__
 
-    assert run("--version") == (0, f"fapilog {__version__}\n", "")
+    assert here("--version") == (0, f"fapilog {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_the_version_is_that_of_the_package() -> None:
         (["query", "select 1", "--format", "xml"], "'xml' is not one of 'table', 'json', 'csv'"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_says_where_to_look(arguments: list[str], message: str) -> None:
-    code, out, err = run(*arguments)
+def test_a_wrong_option_is_one_line_that_says_where_to_look(here: Here, arguments: list[str], message: str) -> None:
+    code, out, err = here(*arguments)
     assert (code, out) == (2, "")
     assert message in err
     assert re.search(r"; see: fapilog( \w+)? --help\n\Z", err)
@@ -90,28 +90,36 @@ def with_command(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("shell", sorted(COMPLETION))
-@pytest.mark.parametrize(("words", "expected"), [(["que"], "query"), (["query", "--for"], "--format")])
-def test_a_shell_completes_commands_and_options(
-    shell: str, words: list[str], expected: str, with_command: dict[str, str]
-) -> None:
+def test_a_shell_completes_commands_and_options(shell: str, with_command: dict[str, str]) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    script = COMPLETION[shell].format(words=" ".join(words), last=len(words), current=len(words) + 1)
-    done = subprocess.run(
-        [shell, "-c", script], capture_output=True, text=True, timeout=SECONDS, check=False, env=with_command
+    command, option = (
+        COMPLETION[shell].format(words=" ".join(words), last=len(words), current=len(words) + 1)
+        for words in (["que"], ["query", "--for"])
     )
-    assert re.search(rf"^{expected}\b", done.stdout, re.MULTILINE), done
+    done = subprocess.run(
+        [shell, "-c", f"{command}; {option}"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env=with_command,
+    )
+    assert re.search(r"^query\b", done.stdout, re.MULTILINE), done
+    assert re.search(r"^--format\b", done.stdout, re.MULTILINE), done
 
 
 @pytest.mark.parametrize("shell", sorted(COMPLETION))
-def test_each_shell_has_a_script(shell: str) -> None:
-    code, out, _ = run("completion", shell)
+def test_each_shell_has_a_script(here: Here, shell: str) -> None:
+    code, out, _ = here("completion", shell)
     assert code == 0
     assert f"_FAPILOG_COMPLETE={shell}_complete" in out
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda value: getattr(value, "name", None)
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults_long)],
+    ids=["SIGINT", "SIGTERM"],
 )
 def test_a_query_that_duckdb_is_busy_with_ends_soon(number: signal.Signals, code: int, tmp_path: Path) -> None:
     (tmp_path / "segments").mkdir()
@@ -134,3 +142,11 @@ def _wait_until_it_works(pid: int) -> None:
         if int(used) > 2 * ticks:
             return
         signal.sigtimedwait([], 0.05)
+
+
+def test_a_store_that_may_not_be_read_is_one_line(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr("fapilog.store.verify.require_store", refuse)  # root may read everything
+    assert here("verify", "--path", tmp_path) == (2, "", f"fapilog: Permission denied: {tmp_path}\n")

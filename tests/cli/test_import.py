@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fapilog.store import LogStore
-from tests.cli.running import run, run_on_terminal
+from tests.cli.running import Here, run, run_on_terminal
 
 WHEN = "2026-11-20T08:00:00Z"
 
@@ -22,7 +22,7 @@ def rows(store: Path, query: str) -> list[tuple[object, ...]]:
         return list(opened.rows(query))
 
 
-def test_lines_of_another_program_are_imported_with_a_mapping(tmp_path: Path, source: Path) -> None:
+def test_lines_of_another_program_are_imported_with_a_mapping(here: Here, tmp_path: Path, source: Path) -> None:
     arguments: list[str | Path] = [
         "import",
         source,
@@ -35,21 +35,21 @@ def test_lines_of_another_program_are_imported_with_a_mapping(tmp_path: Path, so
         "--path",
         tmp_path / "s",
     ]
-    assert run(*arguments) == (0, f"imported 3 records into {tmp_path / 's'}\n", "")
+    assert here(*arguments) == (0, f"imported 3 records into {tmp_path / 's'}\n", "")
     assert rows(tmp_path / "s", "select event, level, service, id from logs order by id limit 1") == [
         ("e0", "warning", "shop", "u0")
     ]
-    code, out, err = run(*arguments)
+    code, out, err = here(*arguments)
     assert (code, err) == (0, "")
     assert out.splitlines()[1] == "left out 3 records with an id that is there already"
 
 
 def test_standard_input_is_a_source_and_its_bad_lines_are_kept_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = f'{{"time": "{WHEN}"}}\nbad \x1b[31m\n{{"time": "then"}}\n'.encode()
-    code, out, err = run("import", "-", stdin=said)
+    code, out, err = here("import", "-", stdin=said)
     assert (code, out) == (1, "imported 1 record into logs\n")
     first, *others = err.splitlines()
     assert first.startswith("fapilog import: -, line 2: it is not JSON: unexpected character")
@@ -58,31 +58,31 @@ def test_standard_input_is_a_source_and_its_bad_lines_are_kept_here(
         "fapilog import: 2 lines are no records and are in stdin.rejected.jsonl",
     ]
     assert [json.loads(line)["line"] for line in Path("stdin.rejected.jsonl").read_text().splitlines()] == [2, 3]
-    run("import", "-", stdin=b"bad\n")
+    here("import", "-", stdin=b"bad\n")
     assert Path("stdin.rejected-2.jsonl").exists()
 
 
-def test_secrets_are_masked_unless_told_not_to(tmp_path: Path) -> None:
+def test_secrets_are_masked_unless_told_not_to(here: Here, tmp_path: Path) -> None:
     said = json.dumps({"time": WHEN, "password": "hunter2"}).encode()
-    run("import", "-", "--path", tmp_path / "masked", stdin=said)
-    run("import", "-", "--no-redact", "--path", tmp_path / "open", stdin=said)
+    here("import", "-", "--path", tmp_path / "masked", stdin=said)
+    here("import", "-", "--no-redact", "--path", tmp_path / "open", stdin=said)
     query = "select fields ->> 'password' from logs"
     assert rows(tmp_path / "masked", query) == [("REDACTED",)]
     assert rows(tmp_path / "open", query) == [("hunter2",)]
 
 
-def test_a_dry_run_shows_the_first_records(tmp_path: Path, source: Path) -> None:
-    code, out, err = run("import", source, "--map", "id=uid", "--dry-run", "--path", tmp_path / "s")
+def test_a_dry_run_shows_the_first_records(here: Here, tmp_path: Path, source: Path) -> None:
+    code, out, err = here("import", source, "--map", "id=uid", "--dry-run", "--path", tmp_path / "s")
     assert (code, err) == (0, f"would import 3 records into {tmp_path / 's'}\n")
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["u0", "u1", "u2"]
     assert not (tmp_path / "s").exists()
 
 
-def test_levels_nobody_knows_are_told(tmp_path: Path) -> None:
+def test_levels_nobody_knows_are_told(here: Here, tmp_path: Path) -> None:
     said = json.dumps({"time": WHEN, "level": "au\x1bdit"}).encode()
     assert (
         "1 record had a level nobody knows ('au\\x1bdit'): now info"
-        in run("import", "-", "--path", tmp_path, stdin=said).out
+        in here("import", "-", "--path", tmp_path, stdin=said).out
     )
 
 
@@ -96,14 +96,23 @@ def test_levels_nobody_knows_are_told(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_input_is_one_line_on_stderr(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Here, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("there").write_text("")
-    code, out, err = run("import", *arguments, stdin=b"bad\n")
+    code, out, err = here("import", *arguments, stdin=b"bad\n")
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_the_real_command_reads_a_pipe(tmp_path: Path) -> None:
+    said = json.dumps({"time": WHEN, "msg": "piped"}).encode()
+    assert run("import", "-", "--path", tmp_path / "s", stdin=said) == (
+        0,
+        f"imported 1 record into {tmp_path / 's'}\n",
+        "",
+    )
 
 
 def test_progress_is_shown_on_a_terminal(tmp_path: Path, source: Path) -> None:
