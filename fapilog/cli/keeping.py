@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fapilog.cli.options import Pair, as_json, store_path
-from fapilog.cli.terminal import FAILED, count, paint, progress, say, screen
+from fapilog.cli.terminal import FAILED, count, paint, progress, say, screen, size
 from fapilog.errors import ConfigurationError
 from fapilog.types import LEVELS
 
@@ -32,7 +32,7 @@ def compact(path: Path) -> int:
         return 0
     sys.stdout.write(
         f"{count(result.segments, 'segment')} with {count(result.records, 'record')} became Parquet: "
-        f"{result.segment_bytes / 1e6:.1f} MB to {result.parquet_bytes / 1e6:.1f} MB\n"
+        f"{size(result.segment_bytes)} to {size(result.parquet_bytes)}\n"
     )
     if result.skipped_lines == 1:
         sys.stdout.write("1 line was no record and was skipped\n")
@@ -90,18 +90,18 @@ def cleanup(
             deletion.reason,
             ", ".join(deletion.levels) if deletion.levels is not None else "all",
             "" if deletion.records is None else f"{deletion.records:,}",
-            f"{deletion.size_bytes / 1e6:.1f}",
+            size(deletion.size_bytes),
             "" if deletion.newest is None else f"{datetime.fromtimestamp(deletion.newest, UTC):%Y-%m-%d %H:%M:%S}",
         )
         for deletion in result.expired
     ]
     if rows:
-        columns = ("file", "beyond", "levels", "records", "MB", "newest record")
+        columns = ("file", "beyond", "levels", "records", "size", "newest record")
         types = ("VARCHAR", "VARCHAR", "VARCHAR", "BIGINT", "DOUBLE", "VARCHAR")
         write_table(Table(columns, types, rows), sys.stdout, counted=False)
-    size = sum(deletion.size_bytes for deletion in result.expired) / 1e6
+    together = sum(deletion.size_bytes for deletion in result.expired)
     verb = "would leave" if dry_run else "left"
-    sys.stdout.write(f"{count(len(rows), 'file')} {verb} the store, {size:.1f} MB\n")
+    sys.stdout.write(f"{count(len(rows), 'file')} {verb} the store, {size(together)}\n")
     if result.deleted:
         sys.stdout.write(f"{count(result.deleted, 'file')} deleted, having left it a while ago\n")
     for problem in result.problems:
@@ -174,7 +174,7 @@ def verify(path: Path, as_json: bool) -> int:
             sys.stdout.write(f"{paint(word, code, colour=colour)}: {printable(f'{finding.path}: {finding.problem}')}\n")
     files = f"{count(result.parquet_files, 'Parquet file')} and {count(result.segments, 'segment')}"
     sys.stdout.write(
-        f"{count(result.records, 'record')} in {files}, {result.size_bytes / 1e6:.1f} MB: "
+        f"{count(result.records, 'record')} in {files}, {size(result.size_bytes)}: "
         + (paint("sound", "green", colour=colour) if result.ok else count(len(result.problems), "problem"))
         + "\n"
     )

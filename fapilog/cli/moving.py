@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from fapilog.cli.options import Pair, query_words, store_path, time_range
-from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say
+from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say, size
 from fapilog.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SHOWN_PROBLEMS = 5
     show_default="what the name of the file ends in",
     help="In csv, text that a spreadsheet would take for a formula gets a ' in front.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many records, the oldest.")
+@click.option("--limit", type=click.IntRange(1), metavar="COUNT", help="At most so many records, the oldest.")
 @click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
 @store_path
 def export(
@@ -75,7 +75,7 @@ def export(
     for warning in result.warnings:
         say(warning, command="fapilog export")
     if not streamed:
-        sys.stdout.write(f"{count(result.records, 'record')} in {destination}, {result.size_bytes / 1e6:.1f} MB\n")
+        sys.stdout.write(f"{count(result.records, 'record')} in {destination}, {size(result.size_bytes)}\n")
     return 0
 
 

@@ -24,7 +24,15 @@ _TEXT, _NUMBER, _REAL = "VARCHAR", "BIGINT", "DOUBLE"
 @click.command(short_help="find records")
 @query_words
 @time_range
-@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    metavar="COUNT",
+    help="At most so many.",
+)
 @click.option("--oldest", is_flag=True, help="The oldest that fit, rather than the newest.")
 @record_format
 @store_path
@@ -119,7 +127,15 @@ def stats(words: tuple[str, ...], since: str | None, until: str | None, as_json:
 @click.command(short_help="group errors by what went wrong")
 @query_words
 @time_range
-@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    metavar="COUNT",
+    help="At most so many.",
+)
 @as_json
 @store_path
 def errors(words: tuple[str, ...], since: str | None, until: str | None, limit: int, as_json: bool, path: Path) -> int:
@@ -145,7 +161,15 @@ def errors(words: tuple[str, ...], since: str | None, until: str | None, limit: 
 
 @click.command(short_help="print the newest records, and go on with --follow; or the end of a log file")
 @click.argument("words", nargs=-1, metavar="[QUERY...|FILE]")
-@click.option("-n", "--lines", type=click.IntRange(0), default=10, show_default=True, help="How many to begin with.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="COUNT",
+    help="How many to begin with.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new one, of all processes, until interrupted.")
 @time_range
 @record_format

@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> Path:
 def test_a_file_gets_the_records_of_a_query(here: Here, store: Path, tmp_path: Path) -> None:
     code, out, err = here("export", tmp_path / "out.jsonl", "level:error", "--path", store)
     assert (code, err) == (0, "")
-    assert out == f"2 records in {tmp_path / 'out.jsonl'}, 0.0 MB\n"
+    assert out == f"2 records in {tmp_path / 'out.jsonl'}, {(tmp_path / 'out.jsonl').stat().st_size} bytes\n"
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [record["event"] for record in written] == [RECORDS[3]["event"], RECORDS[4]["event"]]
 
