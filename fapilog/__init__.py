@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fapilog import redaction
     from fapilog.alerts import Alert
-    from fapilog.context import bind_context, bind_request, bound_context, unbind_context
+    from fapilog.context import bind_context, bind_request, bound_context, pipeline_context, unbind_context
     from fapilog.decorators import log_execution, timed_operation
     from fapilog.logger import BoundLogger, get_logger, log
     from fapilog.middleware import LoggingMiddleware
@@ -41,6 +41,7 @@ __all__ = [
     "lazy",
     "log",
     "log_execution",
+    "pipeline_context",
     "redaction",
     "register_enricher",
     "register_serializer",

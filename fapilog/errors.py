@@ -18,7 +18,8 @@
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
-            └── QuerySyntaxError             what is wrong in a query, and at which character
+            ├── QuerySyntaxError             what is wrong in a query, and at which character
+            └── QueryLimitError              a query from outside took more than it may
 
 A log call raises none of these but `DurabilityError`, and that only where it was asked for with ``durable=True``; and
 in a test `EventSchemaError`, where ``validation_mode`` is strict.
@@ -149,3 +150,7 @@ class QuerySyntaxError(QueryError):
         cut = self.query[begin : self.position + 40]
         line = "".join(character if character.isprintable() else " " for character in cut)
         return f"  {line}\n  {' ' * (self.position - begin)}^"
+
+
+class QueryLimitError(QueryError):
+    """A query in the sandbox took longer, or more memory, than it may, or was cancelled."""

@@ -37,6 +37,7 @@ PUBLIC = [
     "lazy",
     "log",
     "log_execution",
+    "pipeline_context",
     "redaction",
     "register_enricher",
     "register_serializer",

@@ -23,6 +23,7 @@ from fapilog.store.models import LogQuery, LogRecord, Moment
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
 from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild
+from fapilog.store.sandbox import SandboxLimits, SandboxQuery, job_of
 from fapilog.store.schema import (
     COLUMN_LIST,
     MAX_LINE_BYTES,
@@ -36,6 +37,7 @@ from fapilog.store.searching import records_of, search, surroundings
 from fapilog.store.splitting import parse_timestamp
 from fapilog.store.statistics import Statistics, statistics
 from fapilog.store.traces import MAX_RECORDS, Trace, nest, records_with
+from fapilog.store.views import VIEWS, view_query, views_named_in
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -110,6 +112,7 @@ class LogStore:
         """
         _require_select(query)
         cursor = self._view()
+        _add_views(cursor, query)
         try:
             return cursor.sql(query, params=params)
         except duckdb.Error as error:
@@ -126,6 +129,7 @@ class LogStore:
         _require_select(query)
         while True:
             cursor = self._view()
+            _add_views(cursor, query)
             try:
                 return _execute(cursor, query, params)
             except duckdb.Error as error:
@@ -264,6 +268,29 @@ class LogStore:
         finally:
             follower.close()
 
+    def sandbox(
+        self, query: str, params: Parameters | None = None, *, limits: SandboxLimits | None = None
+    ) -> SandboxQuery:
+        """Run one SELECT of somebody we do not know, in a process that can read this store and nothing else.
+
+        Args:
+            query: The statement, over `logs`, `job_logs` and `pipeline_logs`.
+            params: What fills ``$1``, ``?`` or ``$name`` in it: values of JSON.
+            limits: How much it may take; None for the defaults.
+
+        Returns:
+            The query under way; `SandboxQuery.answer` waits for its rows.
+
+        Raises:
+            QueryError: *params* cannot be given. What is wrong with the query itself is raised by `answer`.
+        """
+        limits = limits or SandboxLimits()
+        paths: list[Path] = []
+        cursor = self._view()  # finds what is damaged
+        logs = self._logs(cursor, None, None, paths)
+        views = {"logs": logs, **{name: view_query(name) for name in VIEWS}}
+        return SandboxQuery(job_of(query, params, limits, views=views, paths=paths), limits, self.warnings)
+
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
         self._database.close()
@@ -314,8 +341,14 @@ class LogStore:
                 raise _query_error(error) from error
         return cursor
 
-    def _logs(self, cursor: duckdb.DuckDBPyConnection, since: datetime | None, until: datetime | None) -> str:
-        """Compose the view.
+    def _logs(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        since: datetime | None,
+        until: datetime | None,
+        paths: list[Path] | None = None,
+    ) -> str:
+        """Compose the view, and add to *paths* the files it reads.
 
         The manifest comes before the list of segments: a segment that becomes Parquet in between is still there.
         """
@@ -334,6 +367,7 @@ class LogStore:
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
             else:
                 parquet.append(path)
+        segments: list[Path] = []
         live, limit = [], MAX_LINE_BYTES
         for segment in manifest.live_segments(self.path):
             path = self.path / SEGMENTS / segment.name
@@ -343,10 +377,13 @@ class LogStore:
                 if is_torn(path, segment):
                     self.warnings.append(f"{str(path)!r} ends within a line, which was left out")
                 live.append(file_literal(path))
+                segments.append(path)
                 limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         self.warnings += [
             f"{str(path)!r} is no file of this version of the store and was left out" for path in strangers(self.path)
         ]
+        if paths is not None:
+            paths += [*parquet, *segments]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
             sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
@@ -452,6 +489,11 @@ def _require_select(query: str) -> None:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         found = ", ".join(statement.type.name for statement in statements) or "nothing"
         raise QueryError(f"a query is one SELECT statement, not {found}; the store is only read here")
+
+
+def _add_views(cursor: duckdb.DuckDBPyConnection, query: str) -> None:
+    for name in views_named_in(query):
+        cursor.execute(f"CREATE TEMP VIEW {name} AS {view_query(name)}")
 
 
 def _execute(cursor: duckdb.DuckDBPyConnection, query: str, params: Parameters | None) -> Rows:
