@@ -24,9 +24,6 @@ from fapilog.store import LogStore
 from fapilog.store.manifest import PARQUET, SEGMENTS, Manifest
 
 DAY: Final = f"{BEGIN:%Y-%m-}{BEGIN.day + 3:02}"
-_OF_A_DAY: Final = f"timestamp >= '{DAY}' and timestamp < '{DAY}'::timestamp + interval 1 day"
-_OF_AN_HOUR: Final = f"timestamp >= '{DAY} 12:00' and timestamp < '{DAY} 13:00'"
-
 BARS: Final = {  # milliseconds at the median, or what each name says
     "volume by minute and level, a day": 100,
     "p50, p95 and p99 by route, a day": 100,
@@ -46,15 +43,15 @@ CHILD_MB: Final = 300
 LIVE_MS: Final = 60
 
 QUERIES: Final = {
-    "volume by minute and level, a day": f"select time_bucket(interval 1 minute, timestamp) as minute, level, count(*) "
-    f"from logs where {_OF_A_DAY} group by all order by all",
-    "p50, p95 and p99 by route, a day": f"select route, quantile_cont(duration_ms, [0.5, 0.95, 0.99]), count(*) "
-    f"from logs where {_OF_A_DAY} and route is not null group by route",
+    "volume by minute and level, a day": "select time_bucket(interval 1 minute, timestamp) as minute, level, count(*) "
+    "from logs where {day} group by all order by all",
+    "p50, p95 and p99 by route, a day": "select route, quantile_cont(duration_ms, [0.5, 0.95, 0.99]), count(*) "
+    "from logs where {day} and route is not null group by route",
     "top errors, the week": "select exception->>'type' as type, event, count(*), min(timestamp), max(timestamp) "
     "from logs where level = 'error' group by all order by 3 desc limit 10",
-    "one trace, id and day": f"select * from logs where trace_id = $trace and {_OF_A_DAY} order by timestamp",
+    "one trace, id and day": "select * from logs where trace_id = $trace and {day} order by timestamp",
     "one trace, id alone": "select * from logs where trace_id = $trace order by timestamp",
-    "substring, an hour": f"select * from logs where {_OF_AN_HOUR} and (event ilike '%declined%' or "
+    "substring, an hour": "select * from logs where {hour} and (event ilike '%declined%' or "
     "fields::varchar ilike '%declined%') order by timestamp",
     "last 100 of a filter": "select * from logs where level = 'warning' and route = '/orders' "
     "order by timestamp desc limit 100",
@@ -65,6 +62,8 @@ QUERIES: Final = {
     "records by service and status, the week": "select service, status_code, count(*) from logs group by all",
     "substring of the message, the week": "select count(*) from logs where event like '%declined%'",
 }
+_DAY: Final = f"timestamp >= '{DAY}' and timestamp < '{DAY}'::timestamp + interval 1 day"
+_HOUR: Final = f"timestamp >= '{DAY} 12:00' and timestamp < '{DAY} 13:00'"
 
 
 def measure(directory: Path, *, records: int, rounds: int = 20) -> dict[str, Any]:
@@ -126,9 +125,10 @@ def ask(path: Path, rounds: int) -> dict[str, float]:
     """Return the median of each query over *rounds* in milliseconds, after two that warm up."""
     figures = {}
     with LogStore(path) as store:
-        middle = f"{DAY} 09:00"
-        ((trace,),) = store.rows(f"select trace_id from logs where timestamp >= '{middle}' order by timestamp limit 1")
-        for name, query in QUERIES.items():
+        some = "select trace_id from logs where timestamp >= $1::timestamp order by timestamp limit 1"
+        ((trace,),) = store.rows(some, [f"{DAY} 09:00"])
+        for name, template in QUERIES.items():
+            query = template.replace("{day}", _DAY).replace("{hour}", _HOUR)
             params = {"trace": trace} if "$trace" in query else None
             times = []
             for _ in range(rounds + 2):
@@ -269,7 +269,8 @@ def _print(found: dict[str, Any]) -> None:
         row(f"more with full segments: {name}"[:43], found["live_ms"][name], LIVE_MS, digits=1)
     row("p99.9 of a call beside a compaction / alone", found["p999_beside_us"] / found["p999_alone_us"], 2, digits=2)
     row("records a second, over the file sink's", found["store_over_file"], 0.85, at_least=True, digits=2)
-    print(f"  {found['merged_per_second']:,.0f} records a second merged afterwards, into {found['files']} files; this process grew by {found['grown_mb']:.1f} MB while another compacted")
+    print(f"  {found['merged_per_second']:,.0f} records a second merged afterwards, into {found['files']} files")
+    print(f"  this process grew by {found['grown_mb']:.1f} MB while another compacted")
 
 
 if __name__ == "__main__":

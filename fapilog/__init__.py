@@ -54,12 +54,7 @@ __version__ = "1.0.0.dev0"
 
 _MODULES: Final = {
     "fapilog.alerts": ("Alert",),
-    "fapilog.context": (
-        "bind_context",
-        "bind_request",
-        "bound_context",
-        "unbind_context",
-    ),
+    "fapilog.context": ("bind_context", "bind_request", "bound_context", "pipeline_context", "unbind_context"),
     "fapilog.decorators": (
         "log_execution",
         "timed_operation",

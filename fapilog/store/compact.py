@@ -35,7 +35,7 @@ from fapilog.store.manifest import (
 )
 from fapilog.store.merging import small_files
 from fapilog.store.parquet import one_part, parts_of, write_parquet
-from fapilog.store.rebuild import is_readable, is_sound, load_or_rebuild
+from fapilog.store.rebuild import is_newer, is_readable, is_sound, load_or_rebuild
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
 from fapilog.store.view import CONFIG, write_view
@@ -232,7 +232,9 @@ class _Compaction:
         named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
         for name in list_parquet(self.store):
             path = self.store / PARQUET / name
-            if name not in named and is_sound(path, None):  # else it is damaged, and somebody may want to see it
+            if name in named or is_newer(path, self.connection):
+                continue
+            if is_sound(path, None):  # else it is damaged, and somebody may want to see it
                 path.unlink(missing_ok=True)
         for name in list_parquet(self.store, suffix=".tmp"):
             (self.store / PARQUET / name).unlink(missing_ok=True)

@@ -235,7 +235,7 @@ def lock_store(store: Path) -> FileLock | None:
 
 def parquet_name(day: str, began: datetime) -> str:
     """Make up a name for a Parquet file of the *day* ``2026-11-20`` whose first record is of the moment *began*."""
-    return f"date={day}/{began:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}.parquet"
+    return f"date={day}/{began.year:04}{began:%m%dT%H%M%S}-{os.urandom(4).hex()}.parquet"
 
 
 def list_parquet(store: Path, *, suffix: str = "") -> list[str]:

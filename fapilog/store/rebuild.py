@@ -73,6 +73,12 @@ def is_whole(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
+def is_newer(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a later version of fapilog wrote the Parquet file at *path*."""
+    note = _note(path, connection)
+    return note is not None and note.get("format", 1) > FORMAT
+
+
 def _rebuild(store: Path, connection: duckdb.DuckDBPyConnection, now: float) -> tuple[Manifest, list[str]]:
     """Make a manifest from the files, and name those that a later version wrote.
 

@@ -36,7 +36,8 @@ def write_view(store: Path, manifest: Manifest, parquet: Sequence[Path]) -> None
     sources = [parquet_query(parquet)] if parquet else []
     logs = logs_query([*sources, live_query(lines)])
     fresh = (
-        f"SELECT CASE WHEN CAST(content->>'oldest_view' AS BIGINT) <= {manifest.generation} THEN true ELSE "  # noqa: S608 - quoted
+        f"SELECT CASE WHEN count(*) = 0 THEN error('the manifest is missing; run fapilog compact') "  # noqa: S608 - quoted
+        f"WHEN max(CAST(content->>'oldest_view' AS BIGINT)) <= {manifest.generation} THEN true ELSE "
         f"error('the store was compacted since this view was opened; open logs.duckdb again') END "
         f"FROM read_text({file_literal(store / MANIFEST)})"
     )
