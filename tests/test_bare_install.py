@@ -110,6 +110,23 @@ def test_a_starlette_application_is_logged_and_its_store_queried(tmp_path: Path)
     assert printed == "fine\n"
 
 
+def test_exceptions_are_shown_without_rich(tmp_path: Path) -> None:
+    printed = run(
+        """
+        from fapilog import configure_logging, log
+
+        with configure_logging(sinks=[{"type": "stdout", "format": "pretty", "width": 100}]):
+            try:
+                1 / 0
+            except ZeroDivisionError:
+                log.exception("failed")
+        """,
+        tmp_path,
+    )
+    assert "    Traceback (most recent call last):\n" in printed
+    assert printed.endswith("    ZeroDivisionError: division by zero\n")
+
+
 def test_the_demo_says_what_to_install(tmp_path: Path) -> None:
     printed = run(
         """

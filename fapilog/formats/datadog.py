@@ -5,46 +5,44 @@ https://docs.datadoghq.com/opentelemetry/correlate/logs_and_traces/: Datadog's o
 number.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from fapilog.formats.fields import (
-    Names,
     add_rest,
     dump,
     duration_ns,
-    is_address,
     is_duration,
     is_span_id,
-    is_status,
     is_text,
     is_trace_id,
-    nest,
+    named,
     parse,
-    take,
-    take_exception,
+    take_nested,
 )
 
-_NAMES: Final[Names] = {
-    "timestamp": ("timestamp", is_text),
-    "level": ("status", is_text),
-    "event": ("message", is_text),
-    "logger": ("logger.name", is_text),
-    "thread_name": ("logger.thread_name", is_text),
-    "code_function": ("logger.method_name", is_text),
-    "service": ("service", is_text),
-    "env": ("env", is_text),
-    "version": ("version", is_text),
-    "host": ("host", is_text),
-    "method": ("http.method", is_text),
-    "status_code": ("http.status_code", is_status),
-    "user_agent": ("http.useragent", is_text),
-    "http_version": ("http.version", is_text),
-    "request_id": ("http.request_id", is_text),
-    "scheme": ("http.url_details.scheme", is_text),
-    "path": ("http.url_details.path", is_text),
-    "client_ip": ("network.client.ip", is_address),
-    "user_id": ("usr.id", is_text),
-}
+_NAMES: Final = named(
+    {
+        "timestamp": "timestamp",
+        "level": "status",
+        "event": "message",
+        "logger": "logger.name",
+        "thread_name": "logger.thread_name",
+        "code_function": "logger.method_name",
+        "service": "service",
+        "env": "env",
+        "version": "version",
+        "host": "host",
+        "method": "http.method",
+        "status_code": "http.status_code",
+        "user_agent": "http.useragent",
+        "http_version": "http.version",
+        "request_id": "http.request_id",
+        "scheme": "http.url_details.scheme",
+        "path": "http.url_details.path",
+        "client_ip": "network.client.ip",
+        "user_id": "usr.id",
+    }
+)
 
 _EXCEPTION: Final = ("error.kind", "error.message", "error.stack")
 _LOWER_64: Final = 2**64 - 1
@@ -62,9 +60,7 @@ class Datadog:
     def __call__(self, line: bytes) -> bytes:
         """Return one record as a line of JSON with Datadog's names."""
         record = parse(line)
-        made: dict[str, Any] = {}
-        for name, value in take(record, _NAMES):
-            nest(made, name, value)
+        made = take_nested(record, _NAMES, _EXCEPTION)
         if "http" in made and "url_details" in made["http"]:
             details = made["http"]["url_details"]
             if "path" in details:
@@ -79,7 +75,5 @@ class Datadog:
             made["dd"] = {**ids, **{name: made[name] for name in ("service", "env", "version") if name in made}}
         if is_duration(record.get("duration_ms")):
             made["duration"] = duration_ns(record.pop("duration_ms"))
-        for name, said in take_exception(record, _EXCEPTION).items():
-            nest(made, name, said)
         add_rest(made, record.items(), RESERVED)
         return dump(made)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -21,6 +21,8 @@ ACCESS: Final = frozenset(
     | {"request_bytes", "response_bytes"}
 )
 """Fields that mean what their names say on the access record alone; on any other they are the user's."""
+
+_Severity = TypeVar("_Severity", str, int)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HEX_32: Final = re.compile(r"[0-9a-f]{32}")
@@ -77,6 +79,26 @@ def is_span_id(value: Any) -> bool:
 def is_flags(value: Any) -> bool:
     """Tell whether *value* is the flags of a trace."""
     return type(value) is str and _HEX_2.fullmatch(value) is not None
+
+
+CHECKS: Final[Mapping[str, Check]] = {
+    **dict.fromkeys(("pid", "code_line", "request_bytes", "response_bytes"), is_integer),
+    "status_code": is_status,
+    "client_ip": is_address,
+    "trace_id": is_trace_id,
+    "span_id": is_span_id,
+}
+"""What the value of a field must be that is no text."""
+
+
+def named(names: Mapping[str, str], **checks: Check) -> Names:
+    """Return what the other system calls our fields, with what each value must be: what *checks* or `CHECKS` says."""
+    return {name: (other, checks.get(name, CHECKS.get(name, is_text))) for name, other in names.items()}
+
+
+def severity(level: Any, severities: Mapping[str, _Severity], unknown: _Severity) -> _Severity:
+    """Return what the other system has for a level."""
+    return severities.get(level, unknown) if type(level) is str else unknown
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -136,6 +158,16 @@ def nest(into: dict[str, Any], dotted: str, value: Any) -> None:
     for part in above:
         into = into.setdefault(part, {})
     into[last] = value
+
+
+def take_nested(record: dict[str, Any], names: Names, exception: tuple[str, str, str]) -> dict[str, Any]:
+    """Take what has a name out of *record*, an exception too, and return it as the objects that the names describe."""
+    made: dict[str, Any] = {}
+    for name, value in take(record, names):
+        nest(made, name, value)
+    for name, said in take_exception(record, exception).items():
+        nest(made, name, said)
+    return made
 
 
 def add_rest(into: dict[str, Any], rest: Iterable[tuple[str, Any]], reserved: frozenset[str] = frozenset()) -> None:

@@ -8,19 +8,16 @@ import os
 from typing import Any, Final
 
 from fapilog.formats.fields import (
-    Names,
     add_rest,
     dump,
     is_access,
-    is_address,
     is_duration,
     is_flags,
-    is_integer,
-    is_span_id,
-    is_status,
     is_text,
     is_trace_id,
+    named,
     parse,
+    severity,
     take,
     take_exception,
 )
@@ -38,26 +35,29 @@ _SEVERITY: Final = {
 _PROJECT_VARIABLES: Final = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GCP_PROJECT")
 _AT: Final = "logging.googleapis.com/"
 
-_REQUEST: Final[Names] = {
-    "method": ("requestMethod", is_text),
-    "path": ("requestUrl", is_text),
-    "status_code": ("status", is_status),
-    "user_agent": ("userAgent", is_text),
-    "client_ip": ("remoteIp", is_address),
-}
-_SOURCE: Final[Names] = {
-    "code_file": ("file", is_text),
-    "code_line": ("line", is_integer),
-    "code_function": ("function", is_text),
-}
-_LABELS: Final[Names] = {
-    name: (name, is_text)
-    for name in ("logger", "env", "host", "request_id", "k8s_namespace", "k8s_pod", "k8s_node", "container_id")
-}
-_IDS: Final[Names] = {
-    "id": (f"{_AT}insertId", is_text),
-    "span_id": (f"{_AT}spanId", is_span_id),
-}
+_REQUEST: Final = named(
+    {
+        "method": "requestMethod",
+        "path": "requestUrl",
+        "status_code": "status",
+        "user_agent": "userAgent",
+        "client_ip": "remoteIp",
+    }
+)
+_SOURCE: Final = named(
+    {
+        "code_file": "file",
+        "code_line": "line",
+        "code_function": "function",
+    }
+)
+_LABELS: Final = named(
+    {
+        name: name
+        for name in ("logger", "env", "host", "request_id", "k8s_namespace", "k8s_pod", "k8s_node", "container_id")
+    }
+)
+_IDS: Final = named({"id": f"{_AT}insertId", "span_id": f"{_AT}spanId"})
 
 RESERVED: Final = frozenset(
     {"severity", "message", "time", "timestamp", "timestampSeconds", "timestampNanos", "httpRequest"}
@@ -84,7 +84,7 @@ class Gcp:
         access = is_access(record)
         level = record.pop("level", None)
         made: dict[str, Any] = {
-            "severity": _SEVERITY.get(level, "DEFAULT") if type(level) is str else "DEFAULT",
+            "severity": severity(level, _SEVERITY, "DEFAULT"),
             "message": record.pop("event", ""),
             "time": record.pop("timestamp", None),
         }

@@ -20,6 +20,8 @@ from fapilog.formats.screen import Screen
 from fapilog.types import Batch
 
 JSON_LINES: Final = "application/x-ndjson"
+_MAX_KNOWN: Final = 20_000
+"""Twice as many as a batch has by default."""
 
 LineFormat: TypeAlias = Callable[[bytes], bytes]
 """Makes one line of another from a canonical one; both end in a newline."""
@@ -57,6 +59,7 @@ class Formatter:
         self.name = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", type(wanted).__qualname__)
         self.failed = 0
         """How many records were written in the canonical form, because the format could not hold them."""
+        self._known: set[int] = set()
         self._make = None if wanted == "json" else _find(wanted, screen)
         self.media_type: str = getattr(self._make, "media_type", JSON_LINES)
         """What a body of such lines is."""
@@ -74,7 +77,7 @@ class Formatter:
             try:
                 made.append(make(line))
             except BaseException as error:  # noqa: BLE001 - a record is worth more than its format, whatever that raises
-                self._fail(error)
+                self._fail(line, error)
                 made.append(line)
         return made
 
@@ -82,8 +85,12 @@ class Formatter:
         """Return the records of *batch* as one block."""
         return batch.payload if self._make is None else b"".join(self.lines(batch))
 
-    def _fail(self, error: BaseException) -> None:
-        self.failed += 1
+    def _fail(self, line: bytes, error: BaseException) -> None:
+        """Count a record and tell of it; one that is sent again, since its batch was not taken, is counted once."""
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self.failed += hash(line) not in self._known
+        self._known.add(hash(line))
         report(
             f"the format {self.name!r} cannot hold a record, which is written as JSON instead: "
             f"{type(error).__name__}: {text(error, 200)}",

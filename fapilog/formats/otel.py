@@ -9,64 +9,68 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from fapilog.formats.fields import (
-    Names,
     add_rest,
     dump,
     is_flags,
     is_integer,
-    is_span_id,
-    is_status,
     is_text,
-    is_trace_id,
+    named,
     nanoseconds,
     parse,
+    severity,
     take,
     take_exception,
 )
 
 _SEVERITY: Final = {"trace": 1, "debug": 5, "info": 9, "success": 10, "warning": 13, "error": 17, "critical": 21}
 
-_RESOURCE: Final[Names] = {
-    "service": ("service.name", is_text),
-    "version": ("service.version", is_text),
-    "env": ("deployment.environment.name", is_text),
-    "host": ("host.name", is_text),
-    "pid": ("process.pid", is_integer),
-    "process_name": ("process.executable.name", is_text),
-    "python_implementation": ("process.runtime.name", is_text),
-    "python_version": ("process.runtime.version", is_text),
-    "os_version": ("os.description", is_text),
-    "os_arch": ("host.arch", is_text),
-    "git_commit": ("vcs.ref.head.revision", is_text),
-    "container_id": ("container.id", is_text),
-    "k8s_cluster": ("k8s.cluster.name", is_text),
-    "k8s_namespace": ("k8s.namespace.name", is_text),
-    "k8s_node": ("k8s.node.name", is_text),
-    "k8s_pod": ("k8s.pod.name", is_text),
-    "k8s_pod_uid": ("k8s.pod.uid", is_text),
-    "k8s_pod_ip": ("k8s.pod.ip", is_text),
-    "k8s_container": ("k8s.container.name", is_text),
-}
+_RESOURCE: Final = named(
+    {
+        "service": "service.name",
+        "version": "service.version",
+        "env": "deployment.environment.name",
+        "host": "host.name",
+        "pid": "process.pid",
+        "process_name": "process.executable.name",
+        "python_implementation": "process.runtime.name",
+        "python_version": "process.runtime.version",
+        "os_version": "os.description",
+        "os_arch": "host.arch",
+        "git_commit": "vcs.ref.head.revision",
+        "container_id": "container.id",
+        "k8s_cluster": "k8s.cluster.name",
+        "k8s_namespace": "k8s.namespace.name",
+        "k8s_node": "k8s.node.name",
+        "k8s_pod": "k8s.pod.name",
+        "k8s_pod_uid": "k8s.pod.uid",
+        "k8s_pod_ip": "k8s.pod.ip",
+        "k8s_container": "k8s.container.name",
+    }
+)
 
-_ATTRIBUTES: Final[Names] = {
-    "method": ("http.request.method", is_text),
-    "path": ("url.path", is_text),
-    "query": ("url.query", is_text),
-    "scheme": ("url.scheme", is_text),
-    "route": ("http.route", is_text),
-    "status_code": ("http.response.status_code", is_status),
-    "http_version": ("network.protocol.version", is_text),
-    "request_bytes": ("http.request.body.size", is_integer),
-    "response_bytes": ("http.response.body.size", is_integer),
-    "client_ip": ("client.address", is_text),
-    "user_agent": ("user_agent.original", is_text),
-    "user_id": ("user.id", is_text),
-    "thread_name": ("thread.name", is_text),
-    "code_file": ("code.file.path", is_text),
-    "code_line": ("code.line.number", is_integer),
-    "code_function": ("code.function.name", is_text),
-}
+_ATTRIBUTES: Final = named(
+    {
+        "method": "http.request.method",
+        "path": "url.path",
+        "query": "url.query",
+        "scheme": "url.scheme",
+        "route": "http.route",
+        "status_code": "http.response.status_code",
+        "http_version": "network.protocol.version",
+        "request_bytes": "http.request.body.size",
+        "response_bytes": "http.response.body.size",
+        "client_ip": "client.address",
+        "user_agent": "user_agent.original",
+        "user_id": "user.id",
+        "thread_name": "thread.name",
+        "code_file": "code.file.path",
+        "code_line": "code.line.number",
+        "code_function": "code.function.name",
+    },
+    client_ip=is_text,  # or the path of a socket
+)
 
+_IDS: Final = named({"trace_id": "traceId", "span_id": "spanId"})
 _EXCEPTION: Final = ("exception.type", "exception.message", "exception.stacktrace")
 
 
@@ -84,12 +88,10 @@ class Otel:
             del record["timestamp"]
             made["timeUnixNano"] = made["observedTimeUnixNano"] = str(time)
         level = record.pop("level", None)
-        made["severityNumber"] = _SEVERITY.get(level, 0) if type(level) is str else 0
+        made["severityNumber"] = severity(level, _SEVERITY, 0)
         made["severityText"] = str(level)
         made["body"] = _value(record.pop("event", ""))
-        for name, theirs, fits in _IDS:
-            if name in record and fits(record[name]):
-                made[theirs] = record.pop(name)
+        made.update(take(record, _IDS))
         if is_flags(record.get("trace_flags")):
             made["flags"] = int(record.pop("trace_flags"), 16)
         attributes = dict(take(record, _ATTRIBUTES))
@@ -111,9 +113,6 @@ class Otel:
                 ]
             }
         )
-
-
-_IDS: Final = (("trace_id", "traceId", is_trace_id), ("span_id", "spanId", is_span_id))
 
 
 def _pairs(items: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:

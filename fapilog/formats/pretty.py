@@ -7,9 +7,12 @@ it stands further to the right.
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
+
+import orjson
 
 from fapilog.diagnostics import report
 from fapilog.encoding import text
@@ -56,8 +59,17 @@ _MAX_LEVEL: Final = 16
 """What else stands there is none of ours, and is cut."""
 
 _BELOW: Final = "    "
+_DRAWING_SECONDS: Final = 0.5
+_DRAWING_SHARE: Final = 0.25
+"""How long rich may draw at once, and which part of all time: it takes a hundred times as long as writing, and a storm
+of errors must not have the interpreter for itself."""
+
+_MAX_KEYS: Final = 1_000
 _MAX_NESTED: Final = 8
 """How deep a nested value is laid out; what is deeper is wrapped as text."""
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""Unlike orjson's, with spaces between the parts."""
 
 _BARE: Final = re.compile(r'[^ "=]+')
 
@@ -66,20 +78,39 @@ class _Drawing(Protocol):
     def lines(self, exception: Mapping[str, Any], columns: int | None) -> list[str]: ...
 
 
+class _Keys(dict[str, tuple[str, str]]):
+    """What stands before the values of fields, as it is measured and as it is painted, by name."""
+
+    def __init__(self, paint: Callable[[str, str], str]) -> None:
+        super().__init__()
+        self._paint = paint
+
+    def __missing__(self, name: str) -> tuple[str, str]:
+        key = f"{name if name.isidentifier() else _value(name)}="
+        made = key, self._paint(_DIM, key)
+        if len(self) < _MAX_KEYS:
+            self[name] = made
+        return made
+
+
 class Pretty:
     """The format of that name."""
 
     media_type: Final = "text/plain; charset=utf-8"
 
-    def __init__(self, screen: Screen | None = None) -> None:
+    def __init__(self, screen: Screen | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
         """Write for *screen*; None means one without colours, on which nothing is wrapped."""
         self._screen = screen or Screen()
         self._paint: Callable[[str, str], str] = _paint if self._screen.colour else _leave
+        self._keys = _Keys(self._paint)
         self._second = ""
         self._local_second = ""
         self._boxes: _Drawing | None = None
         self._draws = True
         """Whether rich may be there, which is found out with the first exception."""
+        self._clock = clock
+        self._drawn_at = clock()
+        self._seconds_left = _DRAWING_SECONDS
 
     def __call__(self, line: bytes) -> bytes:
         """Return one record as text, ending in a newline."""
@@ -95,9 +126,9 @@ class Pretty:
         stack = record.pop("stack") if isinstance(record.get("stack"), str) else None
         if "trace_id" in record:  # long, and the last thing that is looked for
             record["trace_id"] = record.pop("trace_id")
-        time, level = self._local_time(record.get("timestamp", "")), _shown(record.get("level", ""))
-        head = (time, f"{level[:_MAX_LEVEL]:<{_LEVEL}}")
-        painted_head = f"{paint(_DIM, time)} {paint(_COLOURS.get(level, ''), head[1])}"
+        at, level = self._local_time(record.get("timestamp", "")), _shown(record.get("level", ""))
+        head = (at, f"{level[:_MAX_LEVEL]:<{_LEVEL}}")
+        painted_head = f"{paint(_DIM, at)} {paint(_COLOURS.get(level, ''), head[1])}"
         event, painted = self._request(record) if access else self._event(record)
         hidden = _LEFT_OUT_OF_ACCESS if access else _LEFT_OUT
         fields = [(name, value) for name, value in record.items() if name not in hidden]
@@ -138,10 +169,10 @@ class Pretty:
         return f"{asked} {answered}{rest}", f"{paint(_BOLD, asked)} {paint(colour, answered)}{rest}"
 
     def _one_line(self, head: str, event: str, painted: str, fields: list[tuple[str, Any]], named: str) -> str:
-        paint = self._paint
-        parts = [f"{paint(_DIM, _name(name) + '=')}{_value(value)}" for name, value in fields]
+        keys = self._keys
+        parts = [f"{keys[name][1]}{_value(value)}" for name, value in fields]
         if named:
-            parts.append(paint(_DIM, named))
+            parts.append(self._paint(_DIM, named))
         if parts:
             painted += " " * (_EVENT - columns(event))
         return " ".join([head, painted, *parts]) + "\n"
@@ -171,21 +202,22 @@ class Pretty:
                 line, used = margin + paint(_BOLD, piece), indent + columns(piece)
         gap = max(1, _EVENT + 1 - size)
         for name, value in fields:
-            key = f"{_name(name)}="
+            key, painted = self._keys[name]
             said = _value(value)
             size = columns(key) + columns(said)
             if used + gap + size <= width:
-                line += f"{' ' * gap}{paint(_DIM, key)}{said}"
+                line += f"{' ' * gap}{painted}{said}"
                 used += gap + size
             elif size <= room:
                 yield line
-                line, used = f"{margin}{paint(_DIM, key)}{said}", indent + size
+                line, used = f"{margin}{painted}{said}", indent + size
             else:
                 yield line
                 *others, last = _laid_out(key, value, said, room)
                 for other in others:
-                    yield margin + self._with_key(key, other)
-                line, used = margin + self._with_key(key, last), indent + columns(last)
+                    yield margin + (painted + other[len(key) :] if other.startswith(key) else other)
+                line = margin + (painted + last[len(key) :] if last.startswith(key) else last)
+                used = indent + columns(last)
             gap = 1
         if named:
             size = columns(named)
@@ -199,10 +231,6 @@ class Pretty:
                     yield line
                     line = margin + paint(_DIM, piece)
         yield line
-
-    def _with_key(self, key: str, said: str) -> str:
-        """Paint the name of a field at the beginning of what is laid out."""
-        return f"{self._paint(_DIM, key)}{said[len(key) :]}" if said.startswith(key) else said
 
     def _local_time(self, timestamp: Any) -> str:
         """Return the time of day here; what is no time as it is."""
@@ -225,7 +253,11 @@ class Pretty:
     def _exception(self, exception: Mapping[str, Any], width: int | None) -> Iterable[str]:
         if self._draws and (self._screen.colour or width is not None):
             try:
-                return self._drawing().lines(exception, None if width is None else width - len(_BELOW))
+                boxes = self._drawing()
+                if self._may_draw():
+                    drawn = boxes.lines(exception, None if width is None else width - len(_BELOW))
+                    self._seconds_left -= self._clock() - self._drawn_at
+                    return drawn
             except MissingExtraError:
                 self._draws = False
             except Exception as error:  # noqa: BLE001 - whatever rich cannot draw can still be told
@@ -238,6 +270,12 @@ class Pretty:
 
             self._boxes = Boxes(colour=self._screen.colour)
         return self._boxes
+
+    def _may_draw(self) -> bool:
+        now = self._clock()
+        earned = (now - self._drawn_at) * _DRAWING_SHARE
+        self._seconds_left, self._drawn_at = min(_DRAWING_SECONDS, self._seconds_left + earned), now
+        return self._seconds_left > 0
 
     def _plain(self, lines: Iterable[tracebacks.Line], width: int | None) -> Iterator[str]:
         for role, line in lines:
@@ -278,16 +316,14 @@ def _target(value: str) -> str:
     return value if value.isprintable() and " " not in value and '"' not in value else _quoted(value)
 
 
-def _name(said: str) -> str:
-    return said if said.isidentifier() else _value(said)
-
-
 def _quoted(value: str) -> str:
     return '"' + escape(value.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _inline(value: Any) -> str:
-    return escape(json.dumps(value, ensure_ascii=False))
+    if type(value) is int:
+        return str(value)
+    return escape(_encode(value)) if isinstance(value, dict | list | str) else orjson.dumps(value).decode()
 
 
 def _laid_out(key: str, value: Any, said: str, room: int) -> list[str]:

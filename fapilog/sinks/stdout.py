@@ -91,6 +91,8 @@ class StdoutSink:
         payload = self._formatter.payload(batch)
         if not payload:
             return
+        if self._formatter.header and not self._header and self._is_emptied():
+            self._header = self._formatter.header
         payload = self._header + payload
         try:
             if self._private is None:
@@ -115,6 +117,14 @@ class StdoutSink:
         if self._private is not None:
             os.close(self._private)
             self._private = None
+
+    def _is_emptied(self) -> bool:
+        """Tell whether standard output is a file that somebody has truncated, as logrotate does with copytruncate."""
+        try:
+            found = os.fstat(self.fd)
+        except OSError:  # which `write` will meet, too
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == 0
 
     def _write_all(self, fd: int, payload: bytes) -> None:
         """Write everything, resuming at the exact byte, also in a later call if this one fails before the end."""

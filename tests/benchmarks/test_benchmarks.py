@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import calls, loki, store, throughput
+from benchmarks import calls, console, loki, store, throughput
 from benchmarks.contestants import OURS
 from benchmarks.measure import in_fresh_process
 from benchmarks.turns import Player, take_turns
@@ -47,6 +47,12 @@ def test_the_store_is_filled_compacted_and_asked(tmp_path: Path) -> None:
     assert found["child_mb"] > 0
     assert store.beside_compaction(tmp_path, records=1_000, calls=100)["p999_alone_us"] > 0
     assert store.write_cost(tmp_path, records=500, rounds=1)["store_over_file"] > 0
+
+
+def test_records_for_a_person_are_counted_where_they_arrive() -> None:
+    found = console.compare(records=300, rounds=2)
+    assert found["ours"] > 0
+    assert len(found["ratios"]) == 2
 
 
 @pytest.mark.parametrize("body", ["protobuf", "json"])

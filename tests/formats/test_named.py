@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,13 @@ def test_a_function_itself_is_a_format_too(tmp_path: Path) -> None:
 def test_a_function_is_called_by_its_name_when_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
     assert Formatter(of_ours).lines(make_batch("raise")) == make_batch("raise").lines
     assert "the format 'of_ours' cannot hold a record" in capfd.readouterr().err
+
+
+def test_a_record_that_is_sent_again_is_counted_once() -> None:
+    formatter = Formatter(of_ours)
+    for batch in (make_batch("raise", "fine"), make_batch("raise", "fine"), make_batch("fine", "raise")):
+        formatter.lines(batch)
+    assert formatter.failed == 2
 
 
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, RecursionError, StopIteration])
@@ -209,6 +217,24 @@ def test_a_csv_file_that_was_moved_away_begins_again_with_the_header(tmp_path: P
     for name in ("log.csv", "old.csv"):
         assert (tmp_path / name).read_bytes().startswith(b"timestamp,")
         assert len((tmp_path / name).read_bytes().splitlines()) == 2
+
+
+def test_a_csv_file_that_was_truncated_begins_again_with_the_header(tmp_path: Path) -> None:
+    """As logrotate does it with copytruncate, to a file of ours and to one behind a redirection."""
+    with (tmp_path / "out.csv").open("ab", buffering=0) as out:
+        for name, sink in (
+            ("log.csv", FileSink(path=tmp_path / "log.csv", format="csv")),
+            ("out.csv", StdoutSink(fd=out.fileno(), format="csv")),
+        ):
+            sink.open()
+            for event in ("one", "two", "three"):
+                sink.write(make_batch(event))
+                if event == "one":
+                    os.truncate(tmp_path / name, 0)
+            sink.close()
+            lines = (tmp_path / name).read_bytes().splitlines(keepends=True)
+            assert lines[0] == Formatter("csv").header, name
+            assert [line.split(b",")[2] for line in lines[1:]] == [b"two", b"three"], name
 
 
 def test_a_csv_stream_has_its_header_once(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fapilog.formats import pretty
+from fapilog.formats import Screen, pretty
+from fapilog.formats.pretty import Pretty
 from fapilog.formats.screen import columns
 from fapilog.processors.exceptions import describe
 from tests.formats.test_pretty import ANSI, BASE, HOSTILE, WIDTHS, check
@@ -156,6 +157,25 @@ def test_with_colours_the_boxes_say_the_same() -> None:
     coloured = pretty(line, colour=True, width=100)
     assert ANSI.sub("", coloured) == pretty(line, colour=False, width=100)
     assert "\x1b[1;31mValueError\x1b[0m" in coloured
+
+
+def test_in_a_storm_of_errors_boxes_take_a_quarter_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fapilog.formats.boxes import Boxes
+
+    now = 100.0
+
+    def draw_for_a_while(*_: Any) -> list[str]:
+        nonlocal now
+        now += 0.1
+        return ["╭"]
+
+    monkeypatch.setattr(Boxes, "lines", draw_for_a_while)
+    writer = Pretty(Screen(width=100), clock=lambda: now)
+    line = orjson.dumps({**BASE, "exception": PLAIN})
+    for _ in range(2):
+        assert ["╭" in writer.text(line) for _ in range(9)] == [True] * 7 + [False, False]
+        assert "OutOfStock: no tea" in writer.text(line)
+        now += 10.0
 
 
 def test_no_file_is_read_because_a_record_names_it(tmp_path: Path) -> None:
