@@ -40,6 +40,7 @@ _SUFFIXES: Final[Mapping[str, ExportFormat]] = {
 }
 _FORMULA: Final = "=+-@\t\r"
 _CHUNK_ROWS: Final = 2_000
+_MEMORY_LIMIT: Final = "512MB"
 _TRIES: Final = 3
 _POLL_SECONDS: Final = 0.2
 
@@ -173,6 +174,7 @@ class _Export:
         left, told = _TRIES, self.progress if percent else lambda _done, _total: None
         while True:
             cursor = self.store._view(self.since, self.until)
+            cursor.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")  # beyond it sorts on disk
             self.warnings = list(self.store.warnings)
             try:
                 work = functools.partial(_execute, cursor, statement, self.values, fetch)

@@ -237,5 +237,6 @@ def test_an_interrupt_ends_a_long_export_soon_and_leaves_nothing(form: str, stor
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
         assert process.stderr is not None
-        assert b"KeyboardInterrupt" in process.stderr.read()
+        said = process.stderr.read()
+        assert b"KeyboardInterrupt" in said or b"Query interrupted" in said  # DuckDB asks for signals, too
     assert {path.name for path in tmp_path.iterdir()} == {"store"}
