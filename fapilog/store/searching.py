@@ -21,6 +21,7 @@ _NAMES: Final = (*(column.name for column in COLUMNS), "fields")
 _FIRST_ROWS: Final = 50_000
 """How many records are looked at first for one page: about as many as DuckDB reads at once anyway."""
 
+_ROWS_A_RECORD: Final = 10
 _WIDER: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -123,7 +124,7 @@ def _rows(
 
 def _edges(stretches: Sequence[Stretch], order: str, first: datetime | None, wanted: int) -> Iterator[datetime | None]:
     """Say up to where in time to look: first not far, as the page may be full by then, at last everywhere."""
-    rows = max(_FIRST_ROWS, 10 * wanted)
+    rows = max(_FIRST_ROWS, _ROWS_A_RECORD * wanted)
     while rows * 2 < sum(stretch.rows for stretch in stretches):
         edge = _edge(stretches, order, None if first is None else first.timestamp(), rows)
         if edge is None:
@@ -195,9 +196,8 @@ def _neighbours(
     ]
     rows: list[tuple[Any, ...]] = []
     for edge in _edges(stretches, order, moment, count):
-        rows = _rows(
-            conditions, parameters, order, count, edge, (moment, None)[:: -1 if order == "newest" else 1], fetch
-        )
+        bounds = (None, moment) if order == "newest" else (moment, None)
+        rows = _rows(conditions, parameters, order, count, edge, bounds, fetch)
         if len(rows) == count:
             break
     return records_of(rows)

@@ -281,11 +281,12 @@ def test_a_page_is_the_same_however_far_is_looked_at_first(tmp_path: Path, monke
                 pages: list[list[Any]] = []
                 for rows in (10**9, 7):
                     monkeypatch.setattr(searching, "_FIRST_ROWS", rows)
-                    monkeypatch.setattr(searching, "_WIDER", 2)
+                    monkeypatch.setattr(searching, "_ROWS_A_RECORD", 1)
+                    monkeypatch.setattr(searching, "_WIDER", 3)
                     found: list[Any] = []
                     cursor = None
                     while True:
-                        page = store.search(query, order=order, limit=60, cursor=cursor)
+                        page = store.search(query, order=order, limit=30, cursor=cursor)
                         found += [(record.timestamp, record.id) for record in page]
                         if (cursor := page.next_cursor) is None:
                             break
