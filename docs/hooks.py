@@ -17,6 +17,7 @@ from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
 from fapilog.settings import PREFIX, LoggingSettings
 from fapilog.store.schema import COLUMNS
+from fapilog.store.views import VIEWS
 from fapilog.types import RESERVED_FIELDS
 
 _TYPE_NAMES = {
@@ -66,6 +67,12 @@ def columns() -> str:
     """Describe the columns of the view `logs`."""
     rows = [(f"`{column.name}`", column.type, f"{column.description}.") for column in COLUMNS]
     return _table(("column", "type", ""), [*rows, ("`fields`", "JSON", "Every other field of the record.")])
+
+
+def view_columns(name: str) -> str:
+    """Describe the columns of a view beside `logs`."""
+    rows = [(f"`{column.name}`", f"{column.description}.") for column in VIEWS[name]]
+    return _table(("column", ""), rows)
 
 
 def limits() -> str:
@@ -166,7 +173,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 GENERATORS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "delivery-options": delivery_options,
+    "job-logs": lambda: view_columns("job_logs"),
     "limits": limits,
+    "pipeline-logs": lambda: view_columns("pipeline_logs"),
     "preset-fields": preset_fields,
     "redacted-fields": redacted_fields,
     "redaction-rules": redaction_rules,
