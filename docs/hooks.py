@@ -21,6 +21,7 @@ from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
 from fapilog.settings import PREFIX, LoggingSettings
 from fapilog.store.schema import COLUMNS
+from fapilog.store.views import VIEWS
 from fapilog.types import RESERVED_FIELDS
 
 _TYPE_NAMES = {
@@ -102,6 +103,12 @@ def _default_of(option: click.Option) -> str:
     if isinstance(option.show_default, str):
         return _cell(option.show_default)
     return f"`{option.default}`" if option.show_default and option.default is not None else ""
+
+
+def view_columns(name: str) -> str:
+    """Describe the columns of a view beside `logs`."""
+    rows = [(f"`{column.name}`", f"{column.description}.") for column in VIEWS[name]]
+    return _table(("column", ""), rows)
 
 
 def limits() -> str:
@@ -202,7 +209,9 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "commands": commands,
     "delivery-options": delivery_options,
+    "job-logs": lambda: view_columns("job_logs"),
     "limits": limits,
+    "pipeline-logs": lambda: view_columns("pipeline_logs"),
     "preset-fields": preset_fields,
     "redacted-fields": redacted_fields,
     "redaction-rules": redaction_rules,

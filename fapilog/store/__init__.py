@@ -13,13 +13,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fapilog.store.fingerprint import ErrorGroup
     from fapilog.store.models import LogQuery, LogRecord
     from fapilog.store.page import Page
     from fapilog.store.query import LogStore
+    from fapilog.store.sandbox import SandboxAnswer, SandboxLimits, SandboxQuery
+    from fapilog.store.statistics import Statistics
+    from fapilog.store.traces import Span, Trace
 
-__all__ = ["LogQuery", "LogRecord", "LogStore", "Page"]
+__all__ = [
+    "ErrorGroup",
+    "LogQuery",
+    "LogRecord",
+    "LogStore",
+    "Page",
+    "SandboxAnswer",
+    "SandboxLimits",
+    "SandboxQuery",
+    "Span",
+    "Statistics",
+    "Trace",
+]
 
-_MODULES = {"LogQuery": "models", "LogRecord": "models", "LogStore": "query", "Page": "page"}
+_MODULES = {
+    "ErrorGroup": "fingerprint",
+    "LogQuery": "models",
+    "LogRecord": "models",
+    "LogStore": "query",
+    "Page": "page",
+    "SandboxAnswer": "sandbox",
+    "SandboxLimits": "sandbox",
+    "SandboxQuery": "sandbox",
+    "Span": "traces",
+    "Statistics": "statistics",
+    "Trace": "traces",
+}
 
 
 def __getattr__(name: str) -> Any:

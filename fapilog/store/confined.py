@@ -62,7 +62,7 @@ def _answer(job: dict[str, Any]) -> None:
 
 def _connect(duckdb: Any, job: dict[str, Any]) -> Any:
     connection = duckdb.connect(":memory:", config=job["config"])
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would go to standard output
     connection.execute(f"SET allowed_paths = {_literals(job['paths'])}")
     connection.execute("SET enable_external_access = false")
     for name, query in job["views"].items():

@@ -17,7 +17,16 @@ from fapilog.errors import QueryError
 from fapilog.files.segment import is_torn, longest_line
 from fapilog.store.fingerprint import ErrorGroup, errors
 from fapilog.store.follow import LOOK_SECONDS, Follower, Run
-from fapilog.store.manifest import FORMAT, PARQUET, SEGMENTS, ParquetFile, require_store, strangers
+from fapilog.store.manifest import (
+    FORMAT,
+    PARQUET,
+    SEGMENTS,
+    DamagedManifestError,
+    Manifest,
+    ParquetFile,
+    require_store,
+    strangers,
+)
 from fapilog.store.matching import Record, Test, matcher
 from fapilog.store.models import LogQuery, LogRecord, Moment
 from fapilog.store.page import Page
@@ -33,7 +42,7 @@ from fapilog.store.schema import (
     logs_query,
     parquet_query,
 )
-from fapilog.store.searching import records_of, search, surroundings
+from fapilog.store.searching import Stretch, records_of, search, surroundings
 from fapilog.store.splitting import parse_timestamp
 from fapilog.store.statistics import Statistics, statistics
 from fapilog.store.traces import MAX_RECORDS, Trace, nest, records_with
@@ -147,7 +156,7 @@ class LogStore:
             QueryError: The query cannot be understood; `QuerySyntaxError` if it is its text, with the place.
         """
         asked = as_query(query, fields)
-        records, next_cursor = search(asked, self._fetch, now=datetime.now(UTC))
+        records, next_cursor = search(asked, self._fetch, now=datetime.now(UTC), stretches=self._stretches())
         return Page(records, next_cursor, tuple(self.warnings))
 
     def trace(self, trace_id: str, *, since: Moment | None = None, until: Moment | None = None) -> Trace:
@@ -210,7 +219,7 @@ class LogStore:
         Raises:
             QueryError: There is no such record.
         """
-        return surroundings(record_id, self._fetch, before=before, after=after)
+        return surroundings(record_id, self._fetch, before=before, after=after, stretches=self._stretches())
 
     def tail(self, query: LogQuery | str | None = None, *, last: int = 10, follow: bool = True) -> Iterator[LogRecord]:
         """Give the last records, oldest first, then new ones of all processes as they come, within about 0.1 s.
@@ -307,6 +316,17 @@ class LogStore:
             self.warnings.append(f"only the first {MAX_RECORDS} records with that {column} are here")
         return records[:MAX_RECORDS]
 
+    def _stretches(self) -> list[Stretch]:
+        try:
+            files = Manifest.load(self.path).parquet
+        except DamagedManifestError:  # the query itself says so
+            return []
+        return [
+            Stretch(file.oldest, file.newest, file.rows)
+            for file in files
+            if file.oldest is not None and file.newest is not None
+        ]
+
     def _fetch(
         self,
         statement: str,
@@ -330,7 +350,7 @@ class LogStore:
         Each query has its own, so none disturbs another.
         """
         cursor = self._database.cursor()
-        cursor.execute("SET TimeZone = 'UTC'")
+        cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         try:
             cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -18,6 +18,11 @@ Fetch: TypeAlias = Callable[..., list[tuple[Any, ...]]]
 """``fetch(statement, values, since=, until=)``: run a statement over `logs`, of which only that time is needed."""
 
 _NAMES: Final = (*(column.name for column in COLUMNS), "fields")
+_FIRST_ROWS: Final = 50_000
+"""How many records are looked at first for one page: about as many as DuckDB reads at once anyway."""
+
+_ROWS_A_RECORD: Final = 10
+_WIDER: Final = 16
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,8 +43,27 @@ class _Position(NamedTuple):
     """How many of the records with that timestamp and id were on pages so far: some have neither."""
 
 
-def search(query: LogQuery, fetch: Fetch, *, now: datetime) -> tuple[list[LogRecord], str | None]:
-    """Find the records of one page, and the cursor of the next, or None."""
+class Stretch(NamedTuple):
+    """Records that lie together in time, such as those of one Parquet file."""
+
+    oldest: float
+    """In seconds since the epoch, as is `newest`."""
+
+    newest: float
+    rows: int
+
+
+def search(
+    query: LogQuery, fetch: Fetch, *, now: datetime, stretches: Sequence[Stretch] = ()
+) -> tuple[list[LogRecord], str | None]:
+    """Find the records of one page, and the cursor of the next, or None.
+
+    Args:
+        query: What is wanted.
+        fetch: Runs a statement over `logs`.
+        now: What times such as ``1h`` are before.
+        stretches: Where in time the records roughly are, if that is known; a page is quicker with it.
+    """
     asked = _digest(query)
     since, until = query.bounds(now)
     position = None
@@ -53,11 +77,16 @@ def search(query: LogQuery, fetch: Fetch, *, now: datetime) -> tuple[list[LogRec
     if position is not None:
         conditions.append(_from_on(position, query.order, parameters))
     skip = 0 if position is None else position.seen
-    statement = (
-        f"SELECT {COLUMN_LIST} FROM logs WHERE {' AND '.join(conditions)} ORDER BY {ordering(query.order)} "  # noqa: S608 - values are bound
-        f"LIMIT {query.limit + 1 + skip}"
-    )
-    rows = fetch(statement, parameters.values, since=since, until=until)[skip:]
+    wanted = query.limit + 1 + skip
+    first = since if query.order == "oldest" else until
+    if position is not None and position.timestamp is not None:
+        first = _moment(position.timestamp)
+    rows: list[tuple[Any, ...]] = []
+    for edge in _edges(stretches, query.order, first, wanted):
+        rows = _rows(conditions, parameters, query.order, wanted, edge, (since, until), fetch)
+        if len(rows) == wanted:  # what is beyond the edge comes after all of them
+            break
+    rows = rows[skip:]
     records = records_of(rows[: query.limit])
     if len(rows) <= query.limit:
         return records, None
@@ -68,7 +97,68 @@ def search(query: LogQuery, fetch: Fetch, *, now: datetime) -> tuple[list[LogRec
     return records, _encode(_Position(asked, _micros(since), _micros(until), *last, seen))
 
 
-def surroundings(record: str | LogRecord, fetch: Fetch, *, before: int, after: int) -> list[LogRecord]:
+def _rows(
+    conditions: list[str],
+    parameters: Parameters,
+    order: str,
+    limit: int,
+    edge: datetime | None,
+    bounds: tuple[datetime | None, datetime | None],
+    fetch: Fetch,
+) -> list[tuple[Any, ...]]:
+    """Fetch the first rows in *order*; of those up to *edge* alone, if there is one."""
+    since, until = bounds
+    values = parameters.values
+    if edge is not None:
+        conditions = [*conditions, f"timestamp {'>=' if order == 'newest' else '<='} ${len(values) + 1}"]
+        values = [*values, edge.replace(tzinfo=None)]
+        since = edge if order == "newest" and (since is None or since < edge) else since
+        until = edge if order == "oldest" and (until is None or until > edge) else until
+    return fetch(
+        f"SELECT {COLUMN_LIST} FROM logs WHERE {' AND '.join(conditions)} ORDER BY {ordering(order)} LIMIT {limit}",  # noqa: S608 - values are bound
+        values,
+        since=since,
+        until=until,
+    )
+
+
+def _edges(stretches: Sequence[Stretch], order: str, first: datetime | None, wanted: int) -> Iterator[datetime | None]:
+    """Say up to where in time to look: first not far, as the page may be full by then, at last everywhere."""
+    rows = max(_FIRST_ROWS, _ROWS_A_RECORD * wanted)
+    while rows * 2 < sum(stretch.rows for stretch in stretches):
+        edge = _edge(stretches, order, None if first is None else first.timestamp(), rows)
+        if edge is None:
+            break
+        yield _EPOCH + timedelta(seconds=edge)
+        rows *= _WIDER
+    yield None
+
+
+def _edge(stretches: Sequence[Stretch], order: str, first: float | None, rows: int) -> float | None:
+    """Say up to where there are about so many *rows* from *first* on; None if there are fewer in all."""
+    sign = 1 if order == "oldest" else -1  # towards older records, time is taken to run backwards
+    spans = sorted(
+        (
+            min(sign * stretch.oldest, sign * stretch.newest),
+            max(sign * stretch.oldest, sign * stretch.newest),
+            stretch.rows,
+        )
+        for stretch in stretches
+    )
+    for begin, end, count in spans:
+        start = begin if first is None else max(begin, sign * first)
+        if start > end:
+            continue
+        share = (end - start) / (end - begin) if end > begin else 1.0
+        if count * share >= rows:
+            return sign * (start + (end - start) * rows / (count * share))
+        rows -= int(count * share)
+    return None
+
+
+def surroundings(
+    record: str | LogRecord, fetch: Fetch, *, before: int, after: int, stretches: Sequence[Stretch] = ()
+) -> list[LogRecord]:
     """Find the records of the same process around one, in order, that one included."""
     name = record.id if isinstance(record, LogRecord) else record
     moment = record.timestamp if isinstance(record, LogRecord) else None
@@ -85,11 +175,14 @@ def surroundings(record: str | LogRecord, fetch: Fetch, *, before: int, after: i
     if not found or found[0].timestamp is None:
         raise QueryError(f"there is no record with the id {name!r}")
     (middle,) = found
-    around = [_neighbours(middle, order, count, fetch) for order, count in (("newest", before), ("oldest", after))]
-    return [*around[0][::-1], middle, *around[1]]
+    earlier = _neighbours(middle, "newest", max(before, 0), fetch, stretches)
+    later = _neighbours(middle, "oldest", max(after, 0), fetch, stretches)
+    return [*earlier[::-1], middle, *later]
 
 
-def _neighbours(record: LogRecord, order: str, count: int, fetch: Fetch) -> list[LogRecord]:
+def _neighbours(
+    record: LogRecord, order: str, count: int, fetch: Fetch, stretches: Sequence[Stretch]
+) -> list[LogRecord]:
     assert record.id is not None  # noqa: S101 - it was found by it
     moment, instance = record.timestamp, record.id.rpartition("-")[0] + "-"
     position = _Position("", None, None, _micros(moment), record.id, 0)
@@ -101,12 +194,13 @@ def _neighbours(record: LogRecord, order: str, count: int, fetch: Fetch) -> list
         f"timestamp {'<=' if order == 'newest' else '>='} {parameters.bind(moment)}",
         f"id <> {parameters.bind(record.id)}",
     ]
-    statement = (
-        f"SELECT {COLUMN_LIST} FROM logs WHERE {' AND '.join(conditions)} ORDER BY {ordering(order)} "  # noqa: S608 - values are bound
-        f"LIMIT {max(count, 0)}"
-    )
-    bounds = {"since": moment} if order == "oldest" else {"until": moment}
-    return records_of(fetch(statement, parameters.values, **bounds))
+    rows: list[tuple[Any, ...]] = []
+    for edge in _edges(stretches, order, moment, count):
+        bounds = (None, moment) if order == "newest" else (moment, None)
+        rows = _rows(conditions, parameters, order, count, edge, bounds, fetch)
+        if len(rows) == count:
+            break
+    return records_of(rows)
 
 
 def records_of(rows: Sequence[tuple[Any, ...]]) -> list[LogRecord]:

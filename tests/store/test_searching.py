@@ -1,4 +1,5 @@
 import json
+import random
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fapilog.errors import MissingPackageError, QueryError, QuerySyntaxError
-from fapilog.store import LogQuery, LogRecord, LogStore, Page
+from fapilog.store import LogQuery, LogRecord, LogStore, Page, searching
 from fapilog.store.compact import compact
 from fapilog.store.conditions import Parameters, condition
 from fapilog.store.language import Node, unparse
@@ -266,6 +267,32 @@ def test_pages_have_each_record_once_while_others_are_written(tmp_path: Path) ->
         assert (found.count("event same"), found.count("event never")) == (9, 5)
         assert found[-5:] == ["event never"] * 5
         (tmp_path / "segments" / "0-2.jsonl").write_text("")
+
+
+def test_a_page_is_the_same_however_far_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled = random.Random(7).sample(range(300), 300)  # noqa: S311 - no secret
+    for number in range(10):  # files that overlap, some more than others
+        write(tmp_path, *(numbered(each // 3) for each in shuffled[number * 20 :][:30]), name=f"0-{number + 1}.jsonl")
+        compact(tmp_path)
+    write(tmp_path, *(numbered(each) for each in range(95, 105)), {"event": "event never"}, name="0-99.jsonl")
+    with LogStore(tmp_path) as store:
+        for order in ("newest", "oldest"):
+            for query in ("event", "event:*7"):
+                pages: list[list[Any]] = []
+                for rows in (10**9, 7):
+                    monkeypatch.setattr(searching, "_FIRST_ROWS", rows)
+                    monkeypatch.setattr(searching, "_ROWS_A_RECORD", 1)
+                    monkeypatch.setattr(searching, "_WIDER", 3)
+                    found: list[Any] = []
+                    cursor = None
+                    while True:
+                        page = store.search(query, order=order, limit=30, cursor=cursor)
+                        found += [(record.timestamp, record.id) for record in page]
+                        if (cursor := page.next_cursor) is None:
+                            break
+                    pages.append(found)
+                assert pages[0] == pages[1]
+                assert len(pages[0]) == len(list(store.sql("from logs").fetchall())) or query != "event"
 
 
 def test_records_of_one_microsecond_come_in_the_order_they_were_counted(tmp_path: Path) -> None:
