@@ -384,7 +384,7 @@ def _connect(store: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnecti
     config = CONFIG | {"memory_limit": memory_limit, "temp_directory": str(spill)}
     try:
         with duckdb.connect(":memory:", config=config) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
             yield connection
     finally:
         shutil.rmtree(spill, ignore_errors=True)

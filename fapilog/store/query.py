@@ -350,7 +350,7 @@ class LogStore:
         Each query has its own, so none disturbs another.
         """
         cursor = self._database.cursor()
-        cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
         try:
             cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them

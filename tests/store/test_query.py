@@ -230,6 +230,13 @@ def test_a_query_leaves_nothing_in_the_store_or_where_it_ran(tmp_path: Path, mon
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_query_that_takes_long_writes_nothing_to_stdout(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with LogStore(tmp_path) as store:
+        assert list(store.rows("select current_setting('enable_progress_bar')")) == [(False,)]
+        assert store.sql("select current_setting('enable_progress_bar')").fetchall() == [(False,)]
+
+
 def test_extensions_are_never_fetched(tmp_path: Path) -> None:
     write(tmp_path, "one")
     with LogStore(tmp_path) as store:
