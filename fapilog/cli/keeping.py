@@ -3,11 +3,12 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,6 +16,8 @@ from fapilog.cli.options import Pair, as_json, store_path
 from fapilog.cli.terminal import FAILED, count, paint, progress, say, screen, size
 from fapilog.errors import ConfigurationError
 from fapilog.types import LEVELS
+
+_LOOK_SECONDS: Final = 0.3
 
 
 @click.command(short_help="turn closed segments into Parquet")
@@ -26,7 +29,8 @@ def compact(path: Path) -> int:
     """
     from fapilog.store.compact import compact as run  # noqa: PLC0415 - other commands do without DuckDB
 
-    result = run(path)
+    with _watching(path):
+        result = run(path)
     if not result.ran:
         say("another process is compacting this store; nothing was done")
         return 0
@@ -41,6 +45,38 @@ def compact(path: Path) -> int:
     for problem in result.problems:
         say(problem)
     return FAILED if result.problems else 0
+
+
+@contextlib.contextmanager
+def _watching(path: Path) -> Iterator[None]:
+    """Show how much of the segments became Parquet, by what of them the manifest still leaves to be read."""
+    from fapilog.errors import StoreError  # noqa: PLC0415 - as above
+    from fapilog.store.manifest import Manifest  # noqa: PLC0415 - as above
+
+    def live() -> dict[str, int]:
+        with contextlib.suppress(StoreError, OSError):
+            return {segment.name: segment.size_bytes for segment in Manifest.load(path).live_segments(path)}
+        return {}
+
+    def look(update: Callable[[int, int], None], done: threading.Event) -> None:
+        before = live()
+        while not done.wait(_LOOK_SECONDS):
+            left = live()
+            update(sum(number for name, number in before.items() if name not in left), sum(before.values()))
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+    with progress("compacting") as update:
+        watcher = threading.Thread(target=look, args=(update, done), name="fapilog-compacting", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+        update(1, 1)
 
 
 @click.command(short_help="delete what is beyond the bounds of the store")

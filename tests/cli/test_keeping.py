@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Here, run, run_on_terminal
-from tests.cli.stores import make
+from tests.cli.stores import append, make
 
 
 @pytest.fixture
@@ -48,6 +48,16 @@ def test_progress_and_colours_are_shown_on_a_terminal(store: Path) -> None:
     assert "verifying" in out
     assert "100%" in out
     assert "\x1b[32msound\x1b[0m" in out
+
+
+def test_a_compaction_shows_how_far_it_is_on_a_terminal(tmp_path: Path) -> None:
+    path = make(tmp_path / "other")
+    append(path, *[{"event": "x" * 100, "n": n} for n in range(30_000)])
+    code, out, _ = run_on_terminal("compact", "--path", path)
+    assert code == 0
+    assert "compacting" in out
+    assert "100%" in out
+    assert "1 segment with 30,006 records became Parquet" in out
 
 
 def test_a_dry_run_says_what_would_go_and_nothing_goes(here: Here, store: Path) -> None:
