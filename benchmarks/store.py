@@ -264,9 +264,9 @@ def _print(found: dict[str, Any]) -> None:
     ) -> None:
         met = value >= bar if at_least else value <= bar
         sign = ">=" if at_least else "<="
-        print(
-            f"  {name:<44}{value:>12,.{digits}f}{f'{sign} {bar:,.{digits}f}':>12}{'' if also is None else f'{also:>12,.1f}'}{'' if met else '   missed'}"
-        )
+        limit = f"{sign} {bar:,.{digits}f}"
+        beside = "" if also is None else f"{also:>12,.1f}"
+        print(f"  {name:<44}{value:>12,.{digits}f}{limit:>12}{beside}{'' if met else '   missed'}")
 
     row("share of the disk", found["disk_share"], DISK_SHARE, digits=3)
     row("records compacted a second", found["records_per_second"], RECORDS_PER_SECOND, at_least=True)

@@ -23,7 +23,7 @@ from fapilog.diagnostics import report
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 
 DEFAULT_MAX_BYTES: Final = 4 * 1024 * 1024
-"""Every query parses what is in segments: 16 MiB of four processes cost it some 30 ms on two cores."""
+"""Every query parses what is in segments, of all processes, so they are small."""
 
 DEFAULT_MAX_AGE_SECONDS: Final = 86_400.0
 MAX_SLOTS: Final = 10_000
