@@ -27,7 +27,7 @@ from fapilog.store.manifest import DATABASE, SEGMENTS, Manifest, lock_store
 from fapilog.store.merging import small_files
 from fapilog.store.retain import GRACE_SECONDS, Bounds, plan, retain
 
-COMPACT_BYTES: Final = 32 * 1024 * 1024
+COMPACT_BYTES: Final = 16 * 1024 * 1024
 COMPACT_SECONDS: Final = 900.0
 CHILD_BYTES: Final = 320 * 1024 * 1024
 """What a compaction takes at most, all told."""
