@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import click
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         watch()
+    if sys.stdout is None:  # it was closed before we began
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - it lasts as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # in the C locale, whatever was logged
     try:

@@ -71,7 +71,10 @@ def bars(volume: "Sequence[VolumeBucket]", step_seconds: int, *, width: int, col
 
 def legend(levels: Mapping[str, int], *, colour: bool) -> str:
     """Say how many records each level has, in what its bar is drawn with."""
-    return "  ".join(f"{_drawn(level, 2, colour=colour)} {level} {levels[level]:,}" for level in _ordered(levels))
+    from fapilog.formats import escape  # noqa: PLC0415 - help and completion do without
+
+    parts = [f"{_drawn(level, 2, colour=colour)} {escape(level)} {levels[level]:,}" for level in _ordered(levels)]
+    return "  ".join(parts)
 
 
 def tree(spans: "Sequence[Span]", *, width: int | None, colour: bool) -> Iterator[str]:

@@ -21,15 +21,19 @@ class Shown:
         from fapilog.formats import Formatter  # noqa: PLC0415 - help and completion do without
 
         self._formatter = Formatter(form, screen())
+        self._escapes = form != "pretty" and sys.stdout.isatty()  # pretty does so itself, and has colours
         self._header = self._formatter.header
 
     def show(self, records: "Iterable[LogRecord]") -> None:
         """Write *records*, and what comes before the first if the format has such a thing."""
+        from fapilog.formats import escape  # noqa: PLC0415 - as above
         from fapilog.types import Batch  # noqa: PLC0415 - as above
 
         lines = self._formatter.lines(Batch([(0, 0, line_of(record.flat())) for record in records]))
         if not lines:
             return
+        if self._escapes:
+            lines = [escape(line.decode("utf-8", "replace").rstrip("\r\n")).encode() + b"\n" for line in lines]
         out = sys.stdout.buffer
         out.write(self._header + b"".join(lines))
         self._header = b""

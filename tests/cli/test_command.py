@@ -150,3 +150,15 @@ def test_a_store_that_may_not_be_read_is_one_line(here: Here, tmp_path: Path, mo
 
     monkeypatch.setattr("fapilog.store.verify.require_store", refuse)  # root may read everything
     assert here("verify", "--path", tmp_path) == (2, "", f"fapilog: Permission denied: {tmp_path}\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"), [(">&-", 0, ""), ("> /dev/full", 2, "No space left on device")]
+)
+def test_an_output_that_takes_nothing_is_no_traceback(redirection: str, code: int, said: str) -> None:
+    script = f'"{COMMAND[0]}" -c "{COMMAND[2]}" completion bash {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=SECONDS, check=False, env=environment()
+    )
+    assert done.returncode == code
+    assert done.stderr == (f"fapilog: {said}\n" if said else "")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fapilog.cli.figures import MAX_BARS, bars, tree
+from fapilog.cli.figures import MAX_BARS, bars, legend, tree
 from fapilog.store.models import LogRecord
 from fapilog.store.statistics import VolumeBucket
 from fapilog.store.traces import nest
@@ -29,6 +29,10 @@ def test_one_error_among_many_records_is_seen() -> None:
     (line,) = bars(volume({"info": 100_000, "warning": 1, "error": 1}), 60, width=40, colour=False)
     assert line.count("█") == 1
     assert line.count("▒") == 1
+
+
+def test_a_level_nobody_knows_is_counted_and_escaped() -> None:
+    assert legend({"info": 1000, "\x1b[2J": 1}, colour=False) == "░░ info 1,000  ░░ \\x1b[2J 1"
 
 
 def test_days_are_told_where_there_are_several() -> None:

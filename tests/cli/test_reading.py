@@ -97,6 +97,13 @@ def test_a_terminal_gets_colours_and_never_what_it_would_obey(command: list[str]
     assert "\\x1b[31mdeclined\\u202e" in out
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "logfmt"])
+def test_a_terminal_obeys_no_format(form: str, store: Path) -> None:
+    _, out, _ = run_on_terminal("search", "--format", form, "--path", store)
+    assert "declined" in out
+    assert all(text not in out for text in ("\x1b", "\u202e"))
+
+
 def test_a_terminal_gets_no_colours_if_told_so(store: Path) -> None:
     code, out, _ = run_on_terminal("errors", "--path", store, env={"NO_COLOR": "1"})
     assert code == 0
