@@ -93,3 +93,6 @@ if not TYPE_CHECKING:  # or a type checker would take any name to be there
             globals().update({each: getattr(loaded, each) for each in names})
         globals()["redaction"] = importlib.import_module("fapilog.redaction")
         return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
