@@ -1,17 +1,6 @@
 """Read the embedded store: a directory of segments and Parquet files, through DuckDB.
 
-::
-
-    <path>/
-        .gitignore
-        logs.duckdb             the view `logs`, for any DuckDB shell: duckdb -readonly logs/logs.duckdb
-        manifest.json           which Parquet files count, and which segments are in them or gone
-        store.lock              held by whoever changes the manifest
-        segments/
-            0.lock              slot 0, held by the process that writes in it
-            0-17.jsonl          what that process appends to
-        parquet/
-            20261120T084953-1f0c9a52.parquet    one compaction's records, sorted by timestamp
+`docs/store.md` shows what is in it.
 
 Times in `logs` have no zone and are in UTC: in a shell, ``SET TimeZone = 'UTC'`` before comparing them with ``now()``.
 ``logs.duckdb`` is there from the first compaction on, and names its files by their absolute paths: where the store was

@@ -14,24 +14,33 @@ import duckdb
 from pydantic import ValidationError
 
 from fapilog.errors import QueryError
-from fapilog.files.segment import longest_line
+from fapilog.files.segment import is_torn, longest_line
 from fapilog.store.fingerprint import ErrorGroup, errors
 from fapilog.store.follow import LOOK_SECONDS, Follower, Run
-from fapilog.store.manifest import PARQUET, SEGMENTS, DamagedManifestError, Manifest, ParquetFile
+from fapilog.store.manifest import (
+    FORMAT,
+    PARQUET,
+    SEGMENTS,
+    DamagedManifestError,
+    Manifest,
+    ParquetFile,
+    require_store,
+    strangers,
+)
 from fapilog.store.matching import Record, Test, matcher
 from fapilog.store.models import LogQuery, LogRecord, Moment
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
-from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild, require_store
+from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild
 from fapilog.store.sandbox import SandboxLimits, SandboxQuery, job_of
 from fapilog.store.schema import (
     COLUMN_LIST,
     MAX_LINE_BYTES,
     file_literal,
     lines_query,
+    live_query,
     logs_query,
     parquet_query,
-    records_query,
 )
 from fapilog.store.searching import Stretch, records_of, search, surroundings
 from fapilog.store.splitting import parse_timestamp
@@ -99,6 +108,7 @@ class LogStore:
                 "temp_directory": str(spill),
             },
         )
+        self._database.execute("SET GLOBAL parquet_metadata_cache = true")  # what a file holds never changes
 
     def sql(self, query: str, params: Parameters | None = None) -> duckdb.DuckDBPyRelation:
         """Run one SELECT over the view `logs`; *params* fill ``$1``, ``?`` or ``$name`` in it.
@@ -340,7 +350,7 @@ class LogStore:
         Each query has its own, so none disturbs another.
         """
         cursor = self._database.cursor()
-        cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
         try:
             cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
@@ -367,11 +377,13 @@ class LogStore:
         if problem is not None:
             self.warnings.append(problem)
         parquet = []
-        for file in manifest.parquet:
+        for file in manifest.newest_first():
             if _is_outside(file, since, until):
                 continue
             path = self.path / PARQUET / file.name
-            if file.name in self._broken or not self._is_sound(path, file.size_bytes):
+            if file.format > FORMAT:
+                self.warnings.append(f"{str(path)!r} was written by a later version of fapilog and was left out")
+            elif file.name in self._broken or not self._is_sound(file.name, file.size_bytes):
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
             else:
                 parquet.append(path)
@@ -382,21 +394,26 @@ class LogStore:
             if not os.access(path, os.R_OK):
                 self.warnings.append(f"{str(path)!r} cannot be read and was left out")
             elif segment.size_bytes:
+                if is_torn(path, segment):
+                    self.warnings.append(f"{str(path)!r} ends within a line, which was left out")
                 live.append(file_literal(path))
                 segments.append(path)
                 limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         if paths is not None:
             paths += [*parquet, *segments]
+        self.warnings += [
+            f"{str(path)!r} is no file of this version of the store and was left out" for path in strangers(self.path)
+        ]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(records_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
+            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
 
-    def _is_sound(self, path: Path, size_bytes: int) -> bool:
-        if (path.name, size_bytes) not in self._sound:
-            if not is_sound(path, size_bytes):
+    def _is_sound(self, name: str, size_bytes: int) -> bool:
+        if (name, size_bytes) not in self._sound:
+            if not is_sound(self.path / PARQUET / name, size_bytes):
                 return False
-            self._sound.add((path.name, size_bytes))
+            self._sound.add((name, size_bytes))
         return True
 
     def _blames_a_file(self, error: duckdb.Error) -> bool:

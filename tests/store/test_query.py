@@ -125,7 +125,7 @@ def test_a_damaged_parquet_file_is_left_out_with_a_warning(tmp_path: Path) -> No
     for number, event in enumerate(("one", "two", "three"), start=1):
         write(tmp_path, event, number=number)
         compact(tmp_path)
-    cut, scrambled, _ = sorted((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    cut, scrambled, _ = sorted((tmp_path / "parquet").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     os.truncate(cut, cut.stat().st_size // 2)
     with scrambled.open("r+b") as file:
         file.seek(-60, 2)
@@ -144,7 +144,7 @@ def test_a_parquet_file_found_damaged_while_it_is_read_is_left_out_too(tmp_path:
     for number, event in enumerate(("one", "two"), start=1):
         write(tmp_path, *([event] * 1_000), number=number)
         compact(tmp_path)
-    file = max((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    file = max((tmp_path / "parquet").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     with duckdb.connect() as database:
         chunks = "select path_in_schema, data_page_offset from parquet_metadata($1)"
         offset = dict(database.sql(chunks, params=[str(file)]).fetchall())["timestamp"]
@@ -228,6 +228,13 @@ def test_a_query_leaves_nothing_in_the_store_or_where_it_ran(tmp_path: Path, mon
     with LogStore(tmp_path / "logs") as store:
         assert events(store) == ["one"]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_query_that_takes_long_writes_nothing_to_stdout(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with LogStore(tmp_path) as store:
+        assert list(store.rows("select current_setting('enable_progress_bar')")) == [(False,)]
+        assert store.sql("select current_setting('enable_progress_bar')").fetchall() == [(False,)]
 
 
 def test_extensions_are_never_fetched(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fapilog.store.conditions import Parameters, condition
 from fapilog.store.language import Node, unparse
 from fapilog.store.matching import matcher
 from fapilog.store.parser import parse
-from fapilog.store.schema import lines_query, literal, records_query
+from fapilog.store.schema import lines_query, literal, live_query
 from tests.store.test_parser import nodes
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -189,7 +189,7 @@ def results(records: list[dict[str, Any]], queries: list[Node], path: Path) -> l
     lines = path / "lines.jsonl"
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     with duckdb.connect() as database:
-        source = records_query(lines_query(literal(str(lines))))
+        source = live_query(lines_query(literal(str(lines))))
         database.execute(f"CREATE TABLE logs AS SELECT * FROM ({source}) ORDER BY CAST(fields->>'order' AS INT)")  # noqa: S608
         answers = []
         for node in queries:
@@ -408,7 +408,7 @@ def test_a_record_is_given_as_it_was_logged(tmp_path: Path) -> None:
     with LogStore(tmp_path) as store:
         first, second = store.search(order="newest")
     assert first.flat() == ACCESS
-    assert second.flat() == {**odd, "event": "7"}
+    assert second.flat() == {**odd, "event": "7", "user_id": '{"n":1}'}
     assert first.timestamp == datetime(2026, 11, 20, 8, 0, 0, 1, tzinfo=UTC)
     assert LogRecord.of_flat(ACCESS) == first
     assert LogRecord.model_validate_json(first.model_dump_json()) == first
@@ -450,7 +450,7 @@ def test_ten_thousand_distinct_keys_are_as_good_as_one(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_told_with_the_page(tmp_path: Path) -> None:
     compact(write(tmp_path, ACCESS))
-    (file,) = (tmp_path / "parquet").iterdir()
+    (file,) = (tmp_path / "parquet").rglob("*.parquet")
     file.write_bytes(file.read_bytes()[:100])
     with LogStore(tmp_path) as store:
         (warning,) = store.search().warnings
@@ -459,7 +459,7 @@ def test_a_damaged_file_is_told_with_the_page(tmp_path: Path) -> None:
 
 def test_files_of_another_time_are_not_opened(tmp_path: Path) -> None:
     compact(write(tmp_path, ACCESS))
-    (file,) = (tmp_path / "parquet").iterdir()
+    (file,) = (tmp_path / "parquet").rglob("*.parquet")
     file.write_bytes(b"no longer Parquet")
     with LogStore(tmp_path) as store:
         assert store.search(since="2026-11-20T09:00").warnings == ()
