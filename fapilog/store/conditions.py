@@ -32,7 +32,6 @@ from fapilog.store.language import (
 from fapilog.store.matching import fold
 from fapilog.store.moments import comparison_span, range_span
 from fapilog.store.schema import COLUMNS
-from fapilog.types import RESERVED_FIELDS
 
 _TYPES: Final = {column.name: column.type for column in COLUMNS}
 _NUMERIC: Final = ("BIGINT", "DOUBLE", "SMALLINT")
@@ -110,7 +109,7 @@ def _exists(path: Path, parameters: Parameters) -> str:
 
 def _compared(path: Path, node: Comparison | Range, parameters: Parameters) -> str:
     kind = _TYPES.get(path[0]) if len(path) == 1 else None
-    if kind == "VARCHAR":  # what does not fit is nested, and compares with nothing
+    if kind == "VARCHAR":
         return _test(f'"{path[0]}"', node, parameters)
     if kind in _NUMERIC:
         column = f'"{path[0]}"'
@@ -129,8 +128,10 @@ def _places(path: Path) -> list[tuple[str, Path]]:
     places: list[tuple[str, Path]] = [("fields", (".".join(path),))]
     if path[0] == "exception":
         places.append(("exception", path[1:]))
-    elif not (path[0] in RESERVED_FIELDS and _TYPES.get(path[0]) == "VARCHAR"):
-        places.append(("fields", path))
+        return places
+    if _TYPES.get(path[0]) == "VARCHAR":
+        places.append((f'TRY_CAST("{path[0]}" AS JSON)', path[1:]))
+    places.append(("fields", path))
     return places
 
 

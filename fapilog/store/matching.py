@@ -30,7 +30,6 @@ from fapilog.store.language import (
 from fapilog.store.moments import comparison_span, range_span
 from fapilog.store.schema import COLUMNS
 from fapilog.store.splitting import parse_timestamp, split, text_of
-from fapilog.types import RESERVED_FIELDS
 
 Record: TypeAlias = Mapping[str, Any]
 """A record as it was logged: one flat object, whose values JSON can hold."""
@@ -157,8 +156,6 @@ def _field_test(path: Path, test: TextTest) -> Test:
             columns, _ = split({path[0]: record.get(path[0])})
             if path[0] in columns:
                 return test(text_of(columns[path[0]]))
-        if kind == "VARCHAR":  # what does not fit is nested, and compares with nothing
-            return False
         return any(
             test(text_of(each))
             for value in _values(record, path)
@@ -173,10 +170,10 @@ def _values(record: Record, path: Path) -> Iterator[Any]:
     """Give what *path* may mean: a field within fields, or one whose name has dots in it."""
     if len(path) > 1:
         yield record.get(".".join(path))
-        if path[0] in RESERVED_FIELDS and _TYPES.get(path[0]) == "VARCHAR":  # which is text, whatever it was
-            return
-    value: Any = record
-    for name in path:
+    value: Any = record.get(path[0])
+    if len(path) > 1 and value is not None and _TYPES.get(path[0]) == "VARCHAR":
+        value = _parsed(text_of(value))  # as the column has it
+    for name in path[1:]:
         if isinstance(value, dict):
             value = value.get(name)
         elif isinstance(value, list) and re.fullmatch("0|[1-9][0-9]{0,8}", name):
@@ -184,3 +181,10 @@ def _values(record: Record, path: Path) -> Iterator[Any]:
         else:
             return
     yield value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

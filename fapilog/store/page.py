@@ -27,7 +27,7 @@ class Page:
     """Where the next page begins, for `LogQuery.cursor`; None if there is no other."""
 
     warnings: tuple[str, ...] = ()
-    """What had to be left out, such as a damaged file; empty if nothing."""
+    """What had to be left out, such as a damaged file, and what may be wrong in a query that found nothing."""
 
     def __iter__(self) -> Iterator[LogRecord]:
         return iter(self.records)

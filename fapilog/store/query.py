@@ -42,7 +42,7 @@ from fapilog.store.schema import (
     logs_query,
     parquet_query,
 )
-from fapilog.store.searching import Stretch, records_of, search, surroundings
+from fapilog.store.searching import Stretch, hints, records_of, search, surroundings
 from fapilog.store.splitting import parse_timestamp
 from fapilog.store.statistics import Statistics, statistics
 from fapilog.store.traces import MAX_RECORDS, Trace, nest, records_with
@@ -157,6 +157,8 @@ class LogStore:
         """
         asked = as_query(query, fields)
         records, next_cursor = search(asked, self._fetch, now=datetime.now(UTC), stretches=self._stretches())
+        if not records and asked.cursor is None:
+            self.warnings += hints(asked)
         return Page(records, next_cursor, tuple(self.warnings))
 
     def trace(self, trace_id: str, *, since: Moment | None = None, until: Moment | None = None) -> Trace:
@@ -399,11 +401,11 @@ class LogStore:
                 live.append(file_literal(path))
                 segments.append(path)
                 limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
+        if paths is not None:
+            paths += [*parquet, *segments]
         self.warnings += [
             f"{str(path)!r} is no file of this version of the store and was left out" for path in strangers(self.path)
         ]
-        if paths is not None:
-            paths += [*parquet, *segments]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
             sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))

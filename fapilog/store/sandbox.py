@@ -142,9 +142,11 @@ class SandboxQuery:
         found = bytearray()
         deadline = time.monotonic() + self._limits.timeout_seconds + _START_SECONDS
         started = False
+        ready = select.poll()  # select takes no descriptor above 1023, and a server has many
+        ready.register(descriptor, select.POLLIN)
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            if left <= 0 or not ready.poll(left * 1_000):
                 raise QueryLimitError(f"the query took longer than {self._limits.timeout_seconds:g} s and was ended")
             chunk = os.read(descriptor, 1 << 20)
             if not chunk:
@@ -210,7 +212,7 @@ def job_of(
         "params": params,
         "views": dict(views),
         "paths": [str(path) for path in paths],
-        "sys_path": [path for path in sys.path if path],
+        "sys_path": [os.path.abspath(path) for path in sys.path if path],  # noqa: PTH100 - the child is elsewhere
         "memory_bytes": limits.memory_bytes,
         "max_rows": limits.max_rows,
         "max_bytes": limits.max_bytes,

@@ -11,6 +11,7 @@ import orjson
 
 from fapilog.errors import QueryError
 from fapilog.store.conditions import Parameters, between, condition
+from fapilog.store.language import Comparison, Exists, Range, walk
 from fapilog.store.models import LogQuery, LogRecord
 from fapilog.store.schema import COLUMN_LIST, COLUMNS
 
@@ -18,6 +19,24 @@ Fetch: TypeAlias = Callable[..., list[tuple[Any, ...]]]
 """``fetch(statement, values, since=, until=)``: run a statement over `logs`, of which only that time is needed."""
 
 _NAMES: Final = (*(column.name for column in COLUMNS), "fields")
+_OTHER_NAMES: Final = {
+    "duration": "duration_ms",
+    "error": "exception",
+    "ip": "client_ip",
+    "latency_ms": "duration_ms",
+    "message": "event",
+    "msg": "event",
+    "name": "logger",
+    "request": "request_id",
+    "severity": "level",
+    "span": "span_id",
+    "status": "status_code",
+    "time": "timestamp",
+    "trace": "trace_id",
+    "url": "path",
+}
+"""What people type for a column; fields of these names may be there as well."""
+
 _FIRST_ROWS: Final = 50_000
 """How many records are looked at first for one page: about as many as DuckDB reads at once anyway."""
 
@@ -154,6 +173,15 @@ def _edge(stretches: Sequence[Stretch], order: str, first: float | None, rows: i
             return sign * (start + (end - start) * rows / (count * share))
         rows -= int(count * share)
     return None
+
+
+def hints(query: LogQuery) -> list[str]:
+    """Say which columns may have been meant by the fields that *query* asks for."""
+    paths = (node.path for node in walk(query.node()) if isinstance(node, Comparison | Range | Exists))
+    meant = {path[0]: _OTHER_NAMES[path[0]] for path in paths if len(path) == 1 and path[0] in _OTHER_NAMES}
+    return [
+        f"nothing was found; what fapilog logs as {right!r} is not called {name!r}" for name, right in meant.items()
+    ]
 
 
 def surroundings(

@@ -8,7 +8,6 @@ from typing import Any, Final
 import orjson
 
 from fapilog.store.schema import COLUMNS, Column
-from fapilog.types import RESERVED_FIELDS
 
 _BITS: Final = {"SMALLINT": 15, "BIGINT": 63}
 _NAMES: Final = frozenset(column.name for column in COLUMNS)
@@ -53,8 +52,7 @@ def _fitting(value: Any, column: Column) -> Any:
         case "DOUBLE":
             return float(value) if number else None
         case "VARCHAR":
-            nested = isinstance(value, dict | list) and column.name not in RESERVED_FIELDS
-            return None if nested else text_of(value)
+            return text_of(value)
         case kind:
             fits = number and math.isfinite(value) and value == int(value) and -(2 ** _BITS[kind]) <= value
             return int(value) if fits and value < 2 ** _BITS[kind] else None

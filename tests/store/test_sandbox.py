@@ -270,7 +270,7 @@ def test_parameters_are_values_of_json(store: LogStore) -> None:
 
 
 def test_a_damaged_file_is_told_with_the_answer(store: LogStore) -> None:
-    (file,) = (store.path / "parquet").iterdir()
+    (file,) = (store.path / "parquet").rglob("*.parquet")
     file.write_bytes(file.read_bytes()[:100])
     answer = store.sandbox("select event from logs").answer()
     assert answer.rows == [["event 2"]]
