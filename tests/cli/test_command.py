@@ -139,7 +139,7 @@ def _wait_until_it_works(pid: int) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     while True:
         used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]
-        if int(used) > ticks:
+        if int(used) > 2 * ticks:
             return
         signal.sigtimedwait([], 0.05)
 
