@@ -12,7 +12,7 @@ import click
 
 from fapilog.cli.options import Pair, query_words, store_path, time_range
 from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say, size
-from fapilog.errors import ConfigurationError
+from fapilog.errors import ConfigurationError, FapilogError
 
 if TYPE_CHECKING:
     from fapilog.store.importing import ImportResult
@@ -52,7 +52,6 @@ def export(
     from fapilog.store.export import export as run  # noqa: PLC0415 - other commands do without DuckDB
 
     streamed = str(destination) == "-"
-    given = {"since": since, "until": until, "limit": limit}
     try:
         with progress("exporting") as update:
             result = run(
@@ -61,13 +60,15 @@ def export(
                 " ".join(words),
                 format=form,
                 overwrite=overwrite,
+                limit=limit,
                 progress=update,
-                **{name: value for name, value in given.items() if value is not None},
+                since=since,
+                until=until,
             )
     except FileExistsError:
         say(f"{destination} exists; give another name, or --overwrite", command="fapilog export")
         return WRONG_INPUT
-    except BrokenPipeError:
+    except (BrokenPipeError, FapilogError):  # a store that is not there is an OSError, too
         raise
     except OSError as error:
         say(f"cannot write {str(destination)!r}: {error.strerror or error}", command="fapilog export")

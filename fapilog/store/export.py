@@ -66,6 +66,7 @@ def export(
     *,
     format: ExportFormat | None = None,  # noqa: A002 - it is the word
     overwrite: bool = False,
+    limit: int | None = None,
     progress: Progress = lambda _done, _total: None,
     **fields: Any,
 ) -> ExportResult:
@@ -78,26 +79,31 @@ def export(
     Args:
         path: The directory of the store.
         destination: A file, or a stream of bytes, which gets what was written if a failure comes late.
-        query: The query, or its text; None for what *fields* say alone. Its limit counts if it was set.
+        query: The query, or its text; None for what *fields* say alone. Its order and limit count if they were set.
         format: None for what the end of the file's name says.
         overwrite: Whether a file of that name may be replaced.
+        limit: At most so many records, the first in order; None for the limit of *query*, or all.
         progress: Told how far it is, from the thread that called.
         **fields: Fields of `LogQuery`, such as ``since``, which go before those of *query*.
 
     Raises:
         FileExistsError: There is a file of that name, and *overwrite* is false.
-        ConfigurationError: No format was given, and the file's name does not say.
+        ConfigurationError: No format was given, and the file's name does not say; or *limit* is below 1.
         StoreNotFoundError: There is no store.
         QueryError: The query cannot be understood, or the store not be read.
         OSError: The file cannot be written.
     """
     target = None if not isinstance(destination, str | os.PathLike) else Path(destination).expanduser().absolute()
     form = _format_of(target, format)
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"limit is {limit!r}; a number above 0 would do, or None for all")
     if target is not None and target.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, "exists already", str(target))
     asked = as_query(query, fields)
     with LogStore(path) as store:
-        work = _Export(store, asked, progress)
+        if limit is None and "limit" in asked.model_fields_set:
+            limit = asked.limit
+        work = _Export(store, asked, limit, progress)
         if target is None:
             assert not isinstance(destination, str | os.PathLike)  # noqa: S101 - for the type checker
             size = work.stream(destination, form)
@@ -114,7 +120,7 @@ def export(
 class _Export:
     """One query, as it is written."""
 
-    def __init__(self, store: LogStore, query: LogQuery, progress: Progress) -> None:
+    def __init__(self, store: LogStore, query: LogQuery, limit: int | None, progress: Progress) -> None:
         self.store = store
         self.progress = progress
         self.done = 0
@@ -126,11 +132,11 @@ class _Export:
         if self.since is not None or self.until is not None:
             conditions.append(between(self.since, self.until, parameters))
         order = query.order if "order" in query.model_fields_set else "oldest"
-        limit = f" LIMIT {query.limit}" if "limit" in query.model_fields_set else ""
+        first = "" if limit is None else f" LIMIT {int(limit)}"
         self.values = parameters.values
         found = f"FROM logs WHERE {' AND '.join(conditions)}"
-        self.counted = f"SELECT count(*) FROM (SELECT 1 {found}{limit})"  # noqa: S608 - values are bound
-        self.ordered = f"SELECT {COLUMN_LIST} {found} ORDER BY {ordering(order)}{limit}"
+        self.counted = f"SELECT count(*) FROM (SELECT 1 {found}{first})"  # noqa: S608 - values are bound
+        self.ordered = f"SELECT {COLUMN_LIST} {found} ORDER BY {ordering(order)}{first}"
 
     def stream(self, out: BinaryIO, form: ExportFormat) -> int:
         """Write to *out* as records come; Parquet, whose end must be known first, in one go."""

@@ -53,6 +53,7 @@ def test_what_is_exported_by_one_command_is_imported_by_another(here: Here, stor
         (["out.txt"], "fapilog: a format is missing, and the file's name does not say; known: parquet, jsonl, csv\n"),
         (["-"], "fapilog: a format is missing, and the file's name does not say; known: parquet, jsonl, csv\n"),
         (["none/out.csv"], "fapilog export: cannot write 'none/out.csv': No such file or directory\n"),
+        (["out.csv", "--path", "nothing"], "fapilog: there is no store at "),
         (["out.csv", "--limit", "0"], "fapilog export: invalid value for '--limit'"),
     ],
 )
@@ -61,7 +62,7 @@ def test_wrong_input_is_one_line_on_stderr(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("there.csv").write_text("before")
-    code, out, err = here("export", *arguments, "--path", store)
+    code, out, err = here("export", "--path", store, *arguments)
     assert (code, out) == (2, "")
     assert err.startswith(message)
     assert err.count("\n") == 1

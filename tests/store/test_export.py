@@ -113,6 +113,7 @@ def test_csv_has_a_header_and_holds_no_formula(store: Path, tmp_path: Path) -> N
         (LogQuery(text="late"), {}, ["late"]),
         (None, {"order": "newest", "limit": 2}, ["late", "=1+1"]),
         (LogQuery(limit=1), {}, [RECORDS[0]["event"]]),
+        (LogQuery(limit=1), {"limit": 1_000_000}, [record["event"] for record in RECORDS]),
         ("no such thing", {}, []),
     ],
 )
@@ -175,6 +176,11 @@ def test_a_failure_leaves_nothing_or_the_old_file(store: Path, tmp_path: Path) -
 def test_a_format_nobody_knows_is_refused(name: str, form: Any, message: str, store: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=message):
         export(store, tmp_path / name, format=form)
+
+
+def test_a_limit_that_cannot_be_is_refused(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="limit is 0; a number above 0 would do"):
+        export(store, tmp_path / "out.csv", limit=0)
 
 
 def test_a_wrong_query_and_a_missing_store_leave_no_file(store: Path, tmp_path: Path) -> None:
