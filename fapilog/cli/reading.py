@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fapilog.store.fingerprint import ErrorGroup
     from fapilog.store.statistics import Statistics
 
-_FILE: Final = re.compile(r"[^\s:]*(/[^\s:]*|\.(jsonl?|log|txt|out|gz|bz2|zip|xz|zst))")
+_FILE: Final = re.compile(r"[^\s:*\"]*(/[^\s:*\"]*|\.(jsonl?|log|txt|out|gz|bz2|zip|xz|zst))")
 _TOP: Final = 10
 _TEXT, _NUMBER, _REAL = "VARCHAR", "BIGINT", "DOUBLE"
 
@@ -56,6 +56,8 @@ def search(
         )
         Shown(form).show(page.records if oldest else reversed(page.records))
     _warn(page.warnings)
+    if not page.records and sys.stderr.isatty():
+        say("no record fits")
     if page.next_cursor is not None and sys.stderr.isatty():
         say(f"there are more than {limit:,}; -n shows more, fapilog export writes all")
     return 0

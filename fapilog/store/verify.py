@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import duckdb
 
+from fapilog.errors import StoreError
 from fapilog.files.segment import Segment, is_torn, longest_line
 from fapilog.store.manifest import (
     DATABASE,
@@ -135,8 +136,11 @@ class _Check:
             self.progress(done, total)
         self._strays()
         if not self.result.problems:
-            self._twice()
-            self._view()
+            try:
+                self._twice()
+                self._view()
+            except StoreError as error:
+                self._wrong(".", f"cannot be asked: {_first_line(error)}")
         self._require_same_manifest()
 
     def _require_same_manifest(self) -> None:

@@ -212,3 +212,4 @@ def test_a_search_that_found_more_says_so_to_a_person(here: Here, store: Path) -
     _, out, _ = run_on_terminal("search", "-n", "2", "--path", store)
     assert "there are more than 2; -n shows more, fapilog export writes all" in out
     assert here("search", "-n", "2", "--path", store).err == ""
+    assert "no record fits" in run_on_terminal("search", "nothing", "--path", store).out

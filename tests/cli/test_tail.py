@@ -97,6 +97,11 @@ def test_a_file_that_is_missing_is_told_as_one(here: Here, tmp_path: Path) -> No
     assert here("tail", tmp_path / "none.jsonl").err.startswith("fapilog: cannot read on: ")
 
 
+@pytest.mark.parametrize("query", ['"/orders"', "path:/orders/7", "event:*.log", "placed"])
+def test_a_query_is_no_file(here: Here, query: str, store: Path) -> None:
+    assert here("tail", query, "--path", store).code == 0
+
+
 def test_a_file_is_followed(log: Path) -> None:
     with following(log, "-n", "1") as (_, next_line):
         assert next_line() == "\x1b[31mthree\n"

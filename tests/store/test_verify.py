@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,3 +148,25 @@ def test_progress_ends_at_everything(store: Path) -> None:
     verify(store, progress=lambda done, total: told.append((done, total)))
     assert len(told) == 2
     assert told[-1][0] == told[-1][1]
+
+
+def test_a_store_that_is_compacted_meanwhile_is_sound(tmp_path: Path) -> None:
+    write(tmp_path, "0-1.jsonl", 0)
+    done = threading.Event()
+
+    def compact_again_and_again() -> None:
+        try:
+            for number in range(1, 6):
+                write(tmp_path, f"0-{number + 1}.jsonl", number)
+                compact(tmp_path)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=compact_again_and_again)
+    thread.start()
+    looks: list[Verification] = []
+    while not done.is_set() or not looks:
+        looks.append(verify(tmp_path))
+    thread.join()
+    assert [look.problems for look in looks] == [[]] * len(looks)
+    assert verify(tmp_path).records == 6
