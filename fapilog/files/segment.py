@@ -22,7 +22,9 @@ from fapilog import forks
 from fapilog.diagnostics import report
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 
-DEFAULT_MAX_BYTES: Final = 8 * 1024 * 1024
+DEFAULT_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Every query parses what is in segments, of all processes, so they are small."""
+
 DEFAULT_MAX_AGE_SECONDS: Final = 86_400.0
 MAX_SLOTS: Final = 10_000
 

@@ -1,8 +1,8 @@
 """Write Parquet files as the store has them: of one day, newest first, and durable before anything names them.
 
 The last records of something are what is asked for most, and are found first. Row groups are small, so that an hour or
-a trace is found without reading a day. Every column that can be has a
-dictionary, as DuckDB makes a bloom filter of it: that is what finds a trace by its id alone.
+a trace is found without reading a day. A column whose values come twice or more on average has a dictionary, of which
+DuckDB makes a bloom filter: that is what finds a trace by its id alone.
 """
 
 import json
@@ -28,7 +28,7 @@ _DAYS: Final = ("day", "month", "decade")
 _MAX_LEVELS: Final = 32
 _OPTIONS: Final = (
     f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, "
-    f"DICTIONARY_SIZE_LIMIT {ROW_GROUP_ROWS}"
+    f"DICTIONARY_SIZE_LIMIT {ROW_GROUP_ROWS // 2}"
 )
 
 

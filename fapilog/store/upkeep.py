@@ -27,7 +27,7 @@ from fapilog.store.manifest import DATABASE, SEGMENTS, Manifest, lock_store
 from fapilog.store.merging import small_files
 from fapilog.store.retain import GRACE_SECONDS, Bounds, plan, retain
 
-COMPACT_BYTES: Final = 32 * 1024 * 1024
+COMPACT_BYTES: Final = 16 * 1024 * 1024
 COMPACT_SECONDS: Final = 900.0
 CHILD_BYTES: Final = 320 * 1024 * 1024
 """What a compaction takes at most, all told."""
@@ -73,6 +73,7 @@ class Upkeep:
         self._ending = False
         self._child: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
+        self._failed = False
         _all.add(self)
 
     def wake(self) -> None:
@@ -113,12 +114,10 @@ class Upkeep:
                 report(f"cannot look after the store {str(self._store)!r}: {error}", key="store upkeep")
 
     def _look(self) -> None:
-        if self._compaction == "off" or not self._can_compact():
+        waits = time.monotonic() < self._not_before
+        if self._compaction == "off" or (waits and self._failed) or not self._can_compact():
             retain(self._store, self._bounds)
-        elif (
-            time.monotonic() < self._not_before
-            or (reason := due(self._store, self._bounds, compact_bytes=self._compact_bytes)) is None
-        ):
+        elif waits or (reason := due(self._store, self._bounds, compact_bytes=self._compact_bytes)) is None:
             return
         elif self._compaction == "inline":
             from fapilog.store.compact import compact  # noqa: PLC0415 - it loads DuckDB, as was asked for
@@ -183,7 +182,8 @@ class Upkeep:
             self._child = None
         if self._ending:
             return
-        if child.returncode:
+        self._failed = child.returncode != 0
+        if self._failed:
             last = output[1].decode("utf-8", "replace").strip().rpartition("\n")[2]
             self._not_before = time.monotonic() + COMPACT_SECONDS
             report(

@@ -144,3 +144,55 @@ def test_a_manifest_lost_after_a_kill_is_made_again_from_the_files(tmp_path: Pat
 @pytest.mark.parametrize("how", ["keep", "rebuild"])
 def test_a_kill_at_any_two_points_loses_and_doubles_nothing(tmp_path: Path, first: str, how: str) -> None:
     drive(tmp_path, [(first, second) for second in POINTS], how)
+
+
+FILLING = """
+import json, sys
+from pathlib import Path
+from fapilog import failpoints
+from fapilog.store import LogStore
+from fapilog.store.compact import compact
+
+store = Path(sys.argv[1])
+NOW = 1_795_132_800.0  # 2026-11-20
+
+def segment(name, *days):
+    (store / "segments").mkdir(parents=True, exist_ok=True)
+    level = "debug" if name == "0-1.jsonl" else "info"
+    lines = [json.dumps({"timestamp": f"2026-11-{day}T08:00:00Z", "level": level}) for day in days]
+    (store / "segments" / name).write_text("\\n".join(lines) + "\\n")
+
+def step(failpoint, count, **bounds):
+    failpoints.arm(failpoint)
+    result = compact(store, grace_seconds=0, clock=lambda: NOW, **bounds)
+    failpoints.arm("")
+    with LogStore(store) as opened:
+        assert opened.sql("select count(*) from logs").fetchall() == [(count,)]
+        assert opened.warnings == []
+    return result
+
+segment("0-1.jsonl", 17, 18, 19)
+failed = step("store.parquet.written:raise=ENOSPC:2+", 3)
+assert failed.segments == 0
+assert failed.problems[0].startswith("0-1.jsonl stays a segment: [Errno 28] No space left on device"), failed
+assert list(store.rglob("*.parquet*")) == []
+assert step("", 3).segments == 1
+segment("0-2.jsonl", 18, 19)
+failed = step("store.parquet.written:raise=ENOSPC:3+", 5)
+assert (failed.segments, failed.merged, len(failed.problems)) == (1, 0, 2), failed
+assert "2 files of 2026-11-18 stay apart: " in failed.problems[0]
+assert step("", 5).merged == 4
+failed = step("store.parquet.written:raise=ENOSPC:always", 4, level_max_age_days={"debug": 1})
+assert failed.retired == 1, "all of the 17th can go; what of the 18th stays would have to be written again"
+assert " keeps its records of debug: " in failed.problems[0]
+assert step("", 3, level_max_age_days={"debug": 1}).retired == 1
+print("done")
+"""
+
+
+def test_a_disk_that_fills_at_any_step_costs_no_record(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FILLING, str(tmp_path / "store")]
+    answer = subprocess.run(
+        command, check=False, timeout=60, capture_output=True, text=True, env=environment(FAPILOG_TESTING="1")
+    )
+    assert (answer.returncode, answer.stdout) == (0, "done\n"), answer.stderr[-4000:]

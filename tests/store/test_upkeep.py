@@ -148,4 +148,7 @@ def test_a_child_that_fails_is_told_and_left_alone_for_a_while(
     monkeypatch.undo()
     upkeep._look()
     assert not (tmp_path / "parquet").exists()
+    upkeep._bounds = Bounds(max_bytes=1_000)
+    upkeep._look()
+    assert [entry.name for entry in Manifest.load(tmp_path).retired] == ["segments/0-1.jsonl"], "the bounds are kept"
     upkeep.close()
