@@ -81,6 +81,8 @@ class LogRecord(BaseModel):
     def of_row(cls, row: Mapping[str, Any]) -> "LogRecord":
         """Make the record of a row of the view `logs`."""
         timestamp, fields = row["timestamp"], _load(row["fields"])
+        if not isinstance(timestamp, datetime):  # a year that Python does not know comes as text
+            timestamp = None
         values = {
             **row,
             "timestamp": None if timestamp is None else timestamp.replace(tzinfo=UTC),

@@ -144,8 +144,11 @@ def logs_query(sources: Sequence[str]) -> str:
 
 
 def utc_timestamp(text: str) -> str:
-    """Turn the SQL expression *text* into a TIMESTAMP, which has no zone, if it says that it is in UTC."""
-    return f"CASE WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP) END"
+    """Turn the SQL expression *text* into a TIMESTAMP, which has no zone, if it says that it is in UTC.
+
+    A year that Python does not know is none: a reader could not take it.
+    """
+    return f"CASE WHEN {text} LIKE '____-%Z' AND {text} NOT LIKE '0000%' THEN TRY_CAST({text} AS TIMESTAMP) END"
 
 
 def _parsed(columns: Iterable[Column]) -> str:

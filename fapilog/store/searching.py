@@ -37,12 +37,14 @@ _OTHER_NAMES: Final = {
 }
 """What people type for a column; fields of these names may be there as well."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_ROWS: Final = 50_000
 """How many records are looked at first for one page: about as many as DuckDB reads at once anyway."""
 
 _ROWS_A_RECORD: Final = 10
 _WIDER: Final = 16
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds() + 1
+_LAST_SECOND: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
 class _Position(NamedTuple):
@@ -146,7 +148,7 @@ def _edges(stretches: Sequence[Stretch], order: str, first: datetime | None, wan
     rows = max(_FIRST_ROWS, _ROWS_A_RECORD * wanted)
     while rows * 2 < sum(stretch.rows for stretch in stretches):
         edge = _edge(stretches, order, None if first is None else first.timestamp(), rows)
-        if edge is None:
+        if edge is None or not _FIRST_SECOND < edge < _LAST_SECOND:
             break
         yield _EPOCH + timedelta(seconds=edge)
         rows *= _WIDER

@@ -473,3 +473,19 @@ def test_files_of_another_time_are_not_opened(tmp_path: Path) -> None:
         assert store.search(since="2026-11-20T09:00").warnings == ()
         assert store.search(until="2026-11-20T07:00").warnings == ()
         assert len(store.search(until="2026-11-20T09:00").warnings) == 1
+
+
+def test_a_year_that_python_does_not_know_harms_no_query(tmp_path: Path) -> None:
+    odd = ["99999-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "-5000-01-01T00:00:00Z", "infinityZ", "2026-11-20Z"]
+    write(tmp_path, *(numbered(1, timestamp=moment, event=moment, level="error") for moment in odd), numbered(2))
+    for _ in ("live", "as Parquet"):
+        with LogStore(tmp_path) as store:
+            page = store.search(limit=2)
+            rest = store.search(cursor=page.next_cursor)
+            assert page.records[0].event == "event 2"
+            assert {record.event for record in [*page, *rest]} == {"event 2", *odd}
+            assert all(record.timestamp is None for record in rest)
+            assert store.stats().records == 6
+            assert sum(group.count for group in store.errors()) == 5
+            assert len(store.search(since="2026-11-01")) == 1
+        compact(tmp_path)
