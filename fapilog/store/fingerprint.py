@@ -14,6 +14,10 @@ from fapilog.store.searching import Fetch, records_of
 FRAMES: Final = 3
 """How many of the innermost frames tell one error from another."""
 
+_PATHS: Final = ", ".join(
+    ["'$.type'", "'$.message'"]
+    + [f"'$.stack[#-{back}].{part}'" for back in range(FRAMES, 0, -1) for part in ("file", "function")]
+)
 _MESSAGE_CHARACTERS: Final = 500
 _VARYING: Final = (
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|0[xX][0-9a-fA-F]+"
@@ -53,19 +57,20 @@ def errors(query: LogQuery, fetch: Fetch, *, now: datetime, limit: int) -> list[
     where = condition(all_of(Comparison(LEVEL, ">=", Value(("error",))), query.node()), parameters, now=now)
     if since is not None or until is not None:
         where += f" AND {between(since, until, parameters)}"
-    files = f"json_extract_string(exception, '$.stack[*].file')[-{FRAMES}:]"
-    functions = f"json_extract_string(exception, '$.stack[*].function')[-{FRAMES}:]"
-    message = f"left(coalesce(exception->>'$.message', event), {_MESSAGE_CHARACTERS})"
+    # The exception is parsed once for all that is taken from it, and what is alike is put together before more is done.
+    message = f"left(coalesce(found[2], event), {_MESSAGE_CHARACTERS})"
+    frames = ", ".join(f"parse_filename(places[{at}]) || ':' || places[{at + 1}]" for at in range(1, 2 * FRAMES, 2))
     rows = fetch(
-        "SELECT left(md5(to_json([type, message, frames::VARCHAR])::VARCHAR), 16), "  # noqa: S608 - values are bound
-        "type, message, frames, count(*) AS n, "
-        "min(timestamp), max(timestamp), arg_max(id, timestamp), arg_max(event, timestamp), arg_max(level, timestamp) "
-        "FROM (SELECT timestamp, id, event, level, exception->>'$.type' AS type, "
-        f"regexp_replace({message}, {literal(_VARYING)}, '*', 'g') AS message, "
-        f"list_transform(list_zip({files}, {functions}), "
-        "lambda frame: parse_filename(frame[1]) || ':' || frame[2]) AS frames "
-        f"FROM logs WHERE {where}) GROUP BY type, message, frames ORDER BY n DESC, max(timestamp) DESC, message "
-        f"LIMIT {int(limit)}",
+        "SELECT left(md5(to_json([type, message, frames::VARCHAR])::VARCHAR), 16), type, message, frames, "  # noqa: S608 - values are bound
+        "sum(n)::BIGINT AS total, min(oldest), max(newest), arg_max(name, newest), arg_max(event, newest), "
+        "arg_max(level, newest) FROM ("
+        f"SELECT type, message, list_filter([{frames}], lambda frame: frame IS NOT NULL) AS frames, * FROM ("
+        f"SELECT found[1] AS type, regexp_replace({message}, {literal(_VARYING)}, '*', 'g') AS message, "
+        "found[3:] AS places, count(*) AS n, min(timestamp) AS oldest, max(timestamp) AS newest, "
+        "arg_max(id, timestamp) AS name, arg_max(event, timestamp) AS event, arg_max(level, timestamp) AS level FROM ("
+        f"SELECT timestamp, id, event, level, json_extract_string(exception, [{_PATHS}]) AS found "
+        f"FROM logs WHERE {where}) GROUP BY found[1], 2, found[3:])) "
+        f"GROUP BY type, message, frames ORDER BY total DESC, max(newest) DESC, message LIMIT {int(limit)}",
         parameters.values,
         since=since,
         until=until,

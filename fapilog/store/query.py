@@ -224,7 +224,7 @@ class LogStore:
         return surroundings(record_id, self._fetch, before=before, after=after, stretches=self._stretches())
 
     def tail(self, query: LogQuery | str | None = None, *, last: int = 10, follow: bool = True) -> Iterator[LogRecord]:
-        """Give the last records, oldest first, then new ones of all processes as they come, within about 0.1 s.
+        """Give the last records, oldest first, then new ones of all processes as they come, within about 0.2 s.
 
         It begins when it is called. Compaction and deletion make it miss or double no record that has an id of ours.
         Closing the iterator lets go of what it holds.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fapilog.errors import QuerySyntaxError
@@ -217,6 +217,7 @@ def follow(store: LogStore) -> Follower:
     return store.follower()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30)))
 def test_what_was_seen_is_remembered_in_runs(counts: list[int]) -> None:
     seen, plain = _Seen(), set()

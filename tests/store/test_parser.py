@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fapilog.errors import QuerySyntaxError
@@ -143,6 +143,7 @@ def test_an_error_says_what_and_where(query: str, position: int, message: str) -
         assert shown[len(caret) - 1] == query[position]
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet='ab:.*"\\()-<>= ORANDT15level'))
 def test_the_parser_raises_nothing_but_its_own_error(query: str) -> None:
     for read in (parse, parse_path, lambda text: parse_value(("level",), text), lambda text: parse_value(("x",), text)):
@@ -181,11 +182,13 @@ nodes = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(nodes)
 def test_what_is_written_is_read_as_the_same(node: Node) -> None:
     assert parse(unparse(node)) == node
 
 
+@settings(deadline=None)
 @given(texts)
 def test_a_value_that_stands_alone_needs_no_quotation_marks(text: str) -> None:
     spaced = f"gold {text.replace(chr(34), '').replace(chr(92), '').replace('*', '')} (x)"
