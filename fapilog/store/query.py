@@ -13,7 +13,7 @@ import duckdb
 
 from fapilog.errors import QueryError
 from fapilog.files.segment import is_torn, longest_line
-from fapilog.store.manifest import FORMAT, PARQUET, SEGMENTS, require_store, strangers
+from fapilog.store.manifest import FORMAT, PARQUET, SEGMENTS, ParquetFile, require_store, strangers
 from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, live_query, logs_query, parquet_query
 
@@ -153,7 +153,7 @@ class LogStore:
             path = self.path / PARQUET / file.name
             if file.format > FORMAT:
                 self.warnings.append(f"{str(path)!r} was written by a later version of fapilog and was left out")
-            elif file.name in self._broken or not self._is_sound(file.name, file.size_bytes):
+            elif file.name in self._broken or not self._is_sound(file):
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
             else:
                 parquet.append(path)
@@ -175,11 +175,11 @@ class LogStore:
             sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
 
-    def _is_sound(self, name: str, size_bytes: int) -> bool:
-        if (name, size_bytes) not in self._sound:
-            if not is_sound(self.path / PARQUET / name, size_bytes):
+    def _is_sound(self, file: ParquetFile) -> bool:
+        if (file.name, file.size_bytes) not in self._sound:
+            if not is_sound(self.path / PARQUET / file.name, file.size_bytes, file.footer_crc32):
                 return False
-            self._sound.add((name, size_bytes))
+            self._sound.add((file.name, file.size_bytes))
         return True
 
     def _blames_a_file(self, error: duckdb.Error) -> bool:
