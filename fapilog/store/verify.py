@@ -29,7 +29,7 @@ from fapilog.store.manifest import (
     strangers,
 )
 from fapilog.store.query import LogStore
-from fapilog.store.rebuild import is_sound, load_or_rebuild
+from fapilog.store.rebuild import footer_checksum, is_sound, load_or_rebuild
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, parquet_query
 
 _TRIES: Final = 5
@@ -167,6 +167,9 @@ class _Check:
             return
         if not is_sound(path, file.size_bytes):
             self._wrong(name, f"is no Parquet file, or only a part of one; it had {file.rows:,} records")
+            return
+        if file.footer_crc32 is not None and footer_checksum(path) != file.footer_crc32:
+            self._wrong(name, f"its footer is not the one that was written; it had {file.rows:,} records")
             return
         try:
             rows, oldest, newest, *_ = self._one(

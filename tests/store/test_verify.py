@@ -80,6 +80,15 @@ def test_a_flipped_byte_within_a_value_is_a_problem(store: Path) -> None:
     assert problem.startswith("cannot be read, with 3 records: ")
 
 
+def test_a_flipped_byte_within_the_footer_is_a_problem(store: Path) -> None:
+    with parquet(store).open("r+b") as file:
+        file.seek(-40, os.SEEK_END)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    assert said(verify(store)) == ["its footer is not the one that was written; it had 3 records"]
+
+
 def test_a_parquet_file_with_other_records_than_the_manifest_says_is_a_problem(store: Path) -> None:
     manifest = Manifest.load(store)
     (file,) = manifest.parquet
