@@ -3,13 +3,16 @@
 A page asks with a line such as ``<!-- generated: settings -->``.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import click
 from pydantic.fields import FieldInfo
 
+from fapilog.cli import commands as group
 from fapilog.detectors.credentials import CREDENTIALS
 from fapilog.detectors.personal import PERSONAL, PRESET_FIELDS, PRESETS
 from fapilog.encoding import LIMITS, MAX_LINE_BYTES
@@ -18,6 +21,7 @@ from fapilog.plugins import BUILT_IN, find, options_of
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES
 from fapilog.settings import PREFIX, LoggingSettings
 from fapilog.store.schema import COLUMNS
+from fapilog.store.views import VIEWS
 from fapilog.types import RESERVED_FIELDS
 
 _TYPE_NAMES = {
@@ -67,6 +71,44 @@ def columns() -> str:
     """Describe the columns of the view `logs`."""
     rows = [(f"`{column.name}`", column.type, f"{column.description}.") for column in COLUMNS]
     return _table(("column", "type", ""), [*rows, ("`fields`", "JSON", "Every other field of the record.")])
+
+
+def commands() -> str:
+    """Describe every command and its options."""
+    parts = []
+    for name, command in group.commands.items():
+        context = click.Context(command, info_name=f"fapilog {name}")
+        usage = " ".join(command.collect_usage_pieces(context))
+        first, *others = inspect.cleandoc(command.help or "").split("\n\n")
+        prose = [_prose(part) if "\b" not in part else f"```\n{part.strip(chr(8)).strip()}\n```" for part in others]
+        rows = [
+            (
+                f"`{' '.join(['/'.join([*option.opts, *option.secondary_opts]), _metavar(option, context)]).strip()}`",
+                _default_of(option),
+                _prose(option.help),
+            )
+            for option in command.params
+            if isinstance(option, click.Option)
+        ]
+        parts += [f"### fapilog {name}", f"`fapilog {name} {usage}`", _prose(first), *prose]
+        parts += [_table(("option", "default", ""), rows)] if rows else []
+    return "\n\n".join(parts)
+
+
+def _metavar(option: click.Option, context: click.Context) -> str:
+    return "" if option.is_flag else _cell(option.make_metavar(context))
+
+
+def _default_of(option: click.Option) -> str:
+    if isinstance(option.show_default, str):
+        return _cell(option.show_default)
+    return f"`{option.default}`" if option.show_default and option.default is not None else ""
+
+
+def view_columns(name: str) -> str:
+    """Describe the columns of a view beside `logs`."""
+    rows = [(f"`{column.name}`", f"{column.description}.") for column in VIEWS[name]]
+    return _table(("column", ""), rows)
 
 
 def limits() -> str:
@@ -165,8 +207,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "columns": columns,
+    "commands": commands,
     "delivery-options": delivery_options,
+    "job-logs": lambda: view_columns("job_logs"),
     "limits": limits,
+    "pipeline-logs": lambda: view_columns("pipeline_logs"),
     "preset-fields": preset_fields,
     "redacted-fields": redacted_fields,
     "redaction-rules": redaction_rules,

@@ -5,6 +5,7 @@ it, so a field bound to it is seen by all of them. The *bound* fields follow the
 called from here, not by the caller nor by siblings.
 """
 
+import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
@@ -94,6 +95,23 @@ def bound_context(**fields: Any) -> Iterator[None]:
         # bound cannot be seen there, so there is nothing to undo.
         with suppress(ValueError):
             current_fields.reset(token)
+
+
+@contextmanager
+def pipeline_context(pipeline_id: str, execution_id: str | None = None, **fields: Any) -> Iterator[str]:
+    """Bind ``pipeline_id``, ``execution_id`` and *fields* for the duration of a `with` block, as `bound_context` does.
+
+    Args:
+        pipeline_id: Which pipeline runs.
+        execution_id: Which run of it this is; by default a new one, ``exec_`` and 12 hex digits.
+        **fields: What else its records have in common.
+
+    Yields:
+        The id of the execution.
+    """
+    execution_id = f"exec_{uuid.uuid4().hex[:12]}" if execution_id is None else execution_id
+    with bound_context(pipeline_id=pipeline_id, execution_id=execution_id, **fields):
+        yield execution_id
 
 
 def bind_request(**fields: Any) -> None:

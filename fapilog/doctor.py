@@ -28,6 +28,7 @@ _PACKAGES: Final = (
     "httpx",
     "cramjam",
     "duckdb",
+    "click",
     "fastapi",
     "uvicorn",
     "gunicorn",

@@ -5,6 +5,7 @@
     │   ├── UnknownPluginError               no sink or processor of that name
     │   └── SinkStartError                   a sink the user named cannot start
     ├── MissingExtraError (ImportError)      a part that needs a package which is not installed
+    ├── MissingPackageError (ImportError)    a form of answer that needs a package which is not installed
     ├── DeliveryError                        what a sink raises about a batch
     │   ├── RetryableError                   the same batch may be accepted later
     │   │   └── MisconfiguredError           not before somebody mends an option, there or here
@@ -17,6 +18,8 @@
     └── StoreError                           the store cannot answer
         ├── StoreNotFoundError (FileNotFoundError)
         └── QueryError (ValueError)          a statement that does not parse or bind
+            ├── QuerySyntaxError             what is wrong in a query, and at which character
+            └── QueryLimitError              a query from outside took more than it may
 
 A log call raises none of these but `DurabilityError`, and that only where it was asked for with ``durable=True``; and
 in a test `EventSchemaError`, where ``validation_mode`` is strict.
@@ -47,6 +50,14 @@ class MissingExtraError(FapilogError, ImportError):
     def __init__(self, part: str, *, extra: str) -> None:
         """Name the *part* as a reader would, such as ``the cloudwatch sink``, and the *extra* that brings it."""
         super().__init__(f"{part} needs an extra: pip install 'fapilog[{extra}]'")
+
+
+class MissingPackageError(FapilogError, ImportError):
+    """What was asked for is made with a package that is not installed, and that fapilog itself does without."""
+
+    def __init__(self, part: str, *, package: str) -> None:
+        """Name the *part* as a reader would, such as ``a page as Arrow``, and the *package* that makes it."""
+        super().__init__(f"{part} needs a package: pip install {package}")
 
 
 class DeliveryError(FapilogError):
@@ -121,3 +132,25 @@ class StoreNotFoundError(StoreError, FileNotFoundError):
 
 class QueryError(StoreError, ValueError):
     """A statement does not parse, names what is not there, or failed while it ran."""
+
+
+class QuerySyntaxError(QueryError):
+    """A query in fapilog's own language does not parse. Its text ends in the query, with a caret under the place."""
+
+    def __init__(self, message: str, *, query: str, position: int) -> None:
+        """Say what is wrong in *query* at the character number *position*, counted from 0."""
+        self.message = message
+        self.query = query
+        self.position = min(max(position, 0), len(query))
+        super().__init__(f"{message}, at character {self.position + 1}\n{self._shown()}")
+
+    def _shown(self) -> str:
+        """The part of the query around the place, on one line, and under it the caret."""
+        begin = max(self.position - 60, 0)
+        cut = self.query[begin : self.position + 40]
+        line = "".join(character if character.isprintable() else " " for character in cut)
+        return f"  {line}\n  {' ' * (self.position - begin)}^"
+
+
+class QueryLimitError(QueryError):
+    """A query in the sandbox took longer, or more memory, than it may, or was cancelled."""

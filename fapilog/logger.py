@@ -757,6 +757,31 @@ class BoundLogger(structlog.BoundLoggerBase):
         fields = {**fields, "audit": True, "durable": True}
         slot.recorder.emit(self._logger, INFO, event, args, self._context, fields)
 
+    def action(
+        self,
+        action: str,
+        /,
+        *,
+        message: Any = None,
+        success: Any = True,
+        level: int | str | None = None,
+        **fields: Any,
+    ) -> None:
+        """Log that something was done, with the fields ``action`` and ``success``.
+
+        Args:
+            action: What was done, as a name, such as ``signup``.
+            message: The event; by default *action*.
+            success: Whether it succeeded.
+            level: At which level; by default info, and error if it did not succeed.
+            **fields: Further fields, such as ``duration_ms`` or ``context``.
+        """
+        succeeded = exceptions.wanted(success)
+        fields = {"action": action, "success": succeeded, **fields}
+        self.log(
+            (INFO if succeeded else ERROR) if level is None else level, action if message is None else message, **fields
+        )
+
     def log(self, level: int | str, event: Any = None, /, *args: Any, **fields: Any) -> None:
         """Log at *level*, a number or a name; one that is neither counts as info and is kept in a field."""
         number = _number(level)
@@ -766,6 +791,7 @@ class BoundLogger(structlog.BoundLoggerBase):
         if recorder.level <= number:
             recorder.emit(self._logger, number, event, args, self._context, fields)
 
+    log_action = action
     warn = warning
     fatal = critical
     msg = info

@@ -127,6 +127,25 @@ def test_exceptions_are_shown_without_rich(tmp_path: Path) -> None:
     assert printed.endswith("    ZeroDivisionError: division by zero\n")
 
 
+def test_the_command_asks_the_store(tmp_path: Path) -> None:
+    printed = run(
+        """
+        from fapilog import configure_logging, log
+        from fapilog.cli import main
+
+        with configure_logging(sinks=["duckdb"]):
+            log.error("it failed")
+        assert main(["search", "level:error"]) == 0
+        assert main(["stats"]) == 0
+        assert main(["export", "out.csv"]) == 0
+        assert main(["verify"]) == 0
+        """,
+        tmp_path,
+    )
+    assert "error    it failed" in printed
+    assert ": sound" in printed
+
+
 def test_the_demo_says_what_to_install(tmp_path: Path) -> None:
     printed = run(
         """

@@ -57,6 +57,25 @@ def test_the_store_page_has_every_column() -> None:
     assert all(f"| `{column.name}` | {column.type} |" in page for column in COLUMNS)
 
 
+def test_the_command_line_page_has_every_command_and_option() -> None:
+    from fapilog.cli import commands
+
+    page = rendered("cli.md")
+    for name, command in commands.commands.items():
+        section = page.partition(f"### fapilog {name}\n")[2].partition("\n### ")[0]
+        assert section
+        options = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+        assert [option for option in options if option.startswith("-") and option not in section] == []
+
+
+def test_the_command_line_page_explains_every_exit_code() -> None:
+    from fapilog.cli import terminal
+
+    codes = {0, terminal.FAILED, terminal.WRONG_INPUT, terminal.INTERRUPTED, terminal.PIPE_CLOSED, terminal.TERMINATED}
+    table = (ROOT / "docs" / "cli.md").read_text().partition("## Exit codes")[2].partition("\n## ")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == codes
+
+
 def test_the_delivery_page_explains_every_reason_for_a_loss_and_no_other() -> None:
     page = (ROOT / "docs" / "delivery.md").read_text()
     explained = re.findall(r"^\| `(\w+)` \|", page.partition("| reason |")[2], re.MULTILINE)

@@ -37,6 +37,7 @@ PUBLIC = [
     "lazy",
     "log",
     "log_execution",
+    "pipeline_context",
     "redaction",
     "register_enricher",
     "register_serializer",
@@ -53,12 +54,12 @@ LONG: dict[str, str] = {
     "logger.py": "the hot path is in one piece, so that it can be read as one and stays fast",
     "encoding.py": "what any value becomes, all cases side by side",
     "settings.py": "everything a user can set, each beside its description",
-    "cli.py": "the commands, and how rows are shown",
     "testing.py": "all that the tests of others need, in one import",
     "pipeline/delivery.py": "everything that happens to a record before one sink",
     "pipeline/worker.py": "one thread: how it starts, what it does, how it ends",
     "pipeline/spool.py": "one queue on disk: its bounds, its replay, its adoption and its account",
     "files/shared.py": "one file under one lock: what is written, put aside, brought to disk and closed is one state",
+    "store/query.py": "the one class that opens a store, and all that it answers",
     "exchange.py": "what is seen of a request and of a websocket, answered and blamed alike",
 }
 """Modules of more than 400 lines, and why each is one thing."""
@@ -79,6 +80,30 @@ def test_the_public_names_are_these() -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_there_and_described(name: str) -> None:
     assert getattr(fapilog, name).__doc__
+
+
+def test_what_is_loaded_late_is_what_a_type_checker_sees() -> None:
+    seen = next(node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If))
+    imports = [node for node in seen.body if isinstance(node, ast.ImportFrom)]
+    told = {node.module: tuple(alias.name for alias in node.names) for node in imports}
+    assert told.pop("fapilog") == ("redaction",)
+    assert told == fapilog._MODULES
+
+
+def test_the_first_public_name_loads_them_all_and_the_package_alone_none() -> None:
+    loaded = run("""
+        import sys
+        import fapilog
+        print("fapilog.runtime" in sys.modules, "pydantic" in sys.modules)
+        from fapilog import log
+        print("fapilog.runtime" in sys.modules)
+    """)
+    assert loaded.split() == ["False", "False", "True"]
+
+
+def test_a_name_that_is_not_there_is_told() -> None:
+    with pytest.raises(AttributeError, match="module 'fapilog' has no attribute 'logg'"):
+        fapilog.logg  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_setting_is_described() -> None:

@@ -482,3 +482,28 @@ def test_static_fields_that_are_cut_leave_the_notes_to_the_record() -> None:
     record = parse(line)  # which refuses a name that comes twice
     assert record["_truncated"] == {"text": 50_000}
     assert record["service"].endswith("<+7232 more>")
+
+
+def test_an_action_is_logged_with_its_name_and_whether_it_succeeded() -> None:
+    with capture() as captured:
+        log.action("signup", message="Ann signed up", user_id=7)
+        log.action("login", success=False)
+        log.action("cleanup", success=0, level="warning")
+        log.action("rerun", action="given", success=True)
+        log.action("odd", level="loud")
+    assert [(record["level"], record["event"], record["action"], record["success"]) for record in captured.records] == [
+        ("info", "Ann signed up", "signup", True),
+        ("error", "login", "login", False),
+        ("warning", "cleanup", "cleanup", False),
+        ("info", "rerun", "given", True),
+        ("info", "odd", "odd", True),
+    ]
+    assert captured.records[0]["user_id"] == 7
+    assert captured.records[4]["_level_error"] == "loud"
+
+
+@hostile
+def test_an_action_with_a_value_that_raises_is_logged_all_the_same(error: BaseException) -> None:
+    with capture() as captured:
+        log.action("signup", success=Hostile(error), message=Hostile(error))
+    assert captured.records[0]["success"] is True

@@ -22,13 +22,16 @@ from fapilog import forks
 from fapilog.diagnostics import report
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_DIRECTORY, PRIVATE_FILE, FileLock
 
-DEFAULT_MAX_BYTES: Final = 32 * 1024 * 1024
+DEFAULT_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Every query parses what is in segments, of all processes, so they are small."""
+
 DEFAULT_MAX_AGE_SECONDS: Final = 86_400.0
 MAX_SLOTS: Final = 10_000
 
 _NAME: Final = re.compile(r"(\d+)-(\d+)\.jsonl", re.ASCII)
 _CHUNK_BYTES: Final = 64 * 1024
 _ROLL_RETRY_SECONDS: Final = 5.0
+_WRITE_SECONDS: Final = 2.0
 
 
 class Segment(NamedTuple):
@@ -49,6 +52,14 @@ class Segment(NamedTuple):
 def segment_name(slot: int, number: int) -> str:
     """Name the segment *number* of *slot*."""
     return f"{slot}-{number}.jsonl"
+
+
+def is_segment(name: str) -> bool:
+    """Whether a file of this *name* is a segment as this version writes them.
+
+    A later version that writes others calls them ``<slot>-<number>.v<version>.jsonl``.
+    """
+    return _NAME.fullmatch(name) is not None
 
 
 def list_segments(directory: Path) -> list[Segment]:
@@ -79,6 +90,15 @@ def longest_line(path: Path, size_bytes: int, *, at_least: int) -> int:
             if not any(b"\n" in os.pread(file.fileno(), min(_CHUNK_BYTES, window), offset) for offset in chunks):
                 return size_bytes
     return at_least
+
+
+def is_torn(path: Path, segment: Segment) -> bool:
+    """Whether the *segment* at *path* ends within a line and has done so for longer than a write takes."""
+    if time.time() - segment.modified < _WRITE_SECONDS or not segment.size_bytes:
+        return False
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return os.pread(file.fileno(), 1, segment.size_bytes - 1) != b"\n"
+    return False
 
 
 def hold_slot(directory: Path, slot: int) -> FileLock | None:

@@ -1,17 +1,14 @@
 """Turn closed segments into Parquet files: smaller, typed, sorted by time, and quick to query.
 
 At every moment, a crash included, a query sees each record once: a Parquet file is complete before the manifest names
-it, the same step takes its segments out, and these are deleted only when no query can still be reading them.
+it, the same step takes out what it was made from, and that is deleted only when no query can still be reading it.
 """
 
 import contextlib
-import glob
-import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,36 +17,33 @@ from typing import Any, Final
 import duckdb
 
 from fapilog.errors import StoreError
-from fapilog.files.lock import PRIVATE_DIRECTORY, PRIVATE_FILE
-from fapilog.files.segment import Segment, hold_slot, longest_line, sync_directory
+from fapilog.failpoints import hit
+from fapilog.files.segment import Segment, hold_slot, list_segments, longest_line
 from fapilog.store.manifest import (
-    DATABASE,
+    FORMAT,
     MANIFEST,
     PARQUET,
     SEGMENTS,
+    DamagedManifestError,
+    Deletion,
     Manifest,
+    NewerManifestError,
     ParquetFile,
     list_parquet,
     lock_store,
-    parquet_name,
-    replace_file,
+    require_store,
 )
-from fapilog.store.rebuild import NOTE, is_readable, is_sound, load_or_rebuild, require_store
-from fapilog.store.retain import GRACE_SECONDS, retire, sweep
-from fapilog.store.schema import (
-    MAX_LINE_BYTES,
-    file_literal,
-    lines_query,
-    literal,
-    logs_query,
-    parquet_query,
-    records_query,
-    utc_timestamp,
-)
+from fapilog.store.merging import small_files
+from fapilog.store.parquet import one_part, parts_of, write_parquet
+from fapilog.store.rebuild import is_newer, is_readable, is_sound, load_or_rebuild
+from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
+from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
+from fapilog.store.view import CONFIG, write_view
 
-GROUP_BYTES: Final = 64 * 1024 * 1024
-_EMPTY_SEGMENT: Final = "none.jsonl"
+GROUP_BYTES: Final = 48 * 1024 * 1024
+MEMORY_LIMIT: Final = "160MB"
 _SPILL: Final = "spill.tmp"
+_RECORDS: Final = "(SELECT * EXCLUDE is_record FROM lines WHERE is_record)"
 
 
 @dataclass(kw_only=True)
@@ -68,11 +62,23 @@ class CompactResult:
 
     segment_bytes: int = 0
     parquet_bytes: int = 0
+    merged: int = 0
+    """Small Parquet files of one day that became part of a larger one."""
+
+    merged_records: int = 0
+    """How many records those had."""
+
     retired: int = 0
     """Files that are beyond the bounds of the store."""
 
     deleted: int = 0
-    """Files that no longer exist, having been retired or compacted a while ago."""
+    """Files that no longer exist, having been retired, merged or compacted a while ago."""
+
+    seconds: float = 0.0
+    """How long all of it took."""
+
+    merging_seconds: float = 0.0
+    """How much of that went into merging."""
 
     problems: list[str] = field(default_factory=list)
     """What could not be done. Such segments stay as they are and are still read."""
@@ -83,8 +89,10 @@ def compact(
     *,
     max_bytes: int | None = None,
     max_age_days: float | None = None,
+    max_records: int | None = None,
+    level_max_age_days: Mapping[str, float] | None = None,
     grace_seconds: float = GRACE_SECONDS,
-    memory_limit: str = "256MB",
+    memory_limit: str = MEMORY_LIMIT,
     group_bytes: int = GROUP_BYTES,
     clock: Callable[[], float] = time.time,
 ) -> CompactResult:
@@ -92,25 +100,66 @@ def compact(
 
     Args:
         path: The directory that the duckdb sink writes to.
-        max_bytes: Retire the oldest files until no more than this is left; None for no bound.
-        max_age_days: Retire files whose records are all older; None for no bound.
+        max_bytes: Retire the oldest files until no more than this is left; None for no bound, here and below.
+        max_age_days: Retire files whose records are all older.
+        max_records: Retire the oldest files until no more records than this are left.
+        level_max_age_days: By level, how many days its records are kept instead.
         grace_seconds: How long a file is kept for queries that began before it was replaced.
         memory_limit: What DuckDB may use; beyond it sorts on disk.
-        group_bytes: How much of segments goes into one Parquet file, roughly.
+        group_bytes: How much of segments is read at once, roughly.
         clock: Gives the time, in seconds since the epoch.
 
     Raises:
         StoreNotFoundError: There is no store.
-        StoreError: The manifest or ``logs.duckdb`` cannot be written. No record is lost.
+        StoreError: The manifest or ``logs.duckdb`` cannot be written, or a later version of fapilog wrote the manifest.
+            No record is lost.
     """
+    bounds = Bounds(
+        max_bytes=max_bytes,
+        max_age_days=max_age_days,
+        max_records=max_records,
+        level_max_age_days=dict(level_max_age_days or {}),
+    )
+    with _begin(path, memory_limit, clock, group_bytes) as compaction:
+        return compaction.run(bounds, grace_seconds) if compaction is not None else CompactResult(ran=False)
+
+
+def clean(
+    path: str | os.PathLike[str], bounds: Bounds, *, grace_seconds: float, clock: Callable[[], float] = time.time
+) -> Cleanup:
+    """Bring the store within *bounds* and leave its segments as they are; `fapilog.store.retain.cleanup` says more.
+
+    Raises:
+        StoreNotFoundError: There is no store.
+        StoreError: As `compact`.
+    """
+    with _begin(path, MEMORY_LIMIT, clock, GROUP_BYTES) as compaction:
+        if compaction is None:
+            return Cleanup(ran=False, dry_run=False)
+        expired = compaction.retire(bounds)
+        compaction.finish(grace_seconds)
+        return Cleanup(
+            dry_run=False,
+            expired=tuple(expired),
+            deleted=compaction.result.deleted,
+            problems=tuple(compaction.result.problems),
+        )
+
+
+@contextlib.contextmanager
+def _begin(
+    path: str | os.PathLike[str], memory_limit: str, clock: Callable[[], float], group_bytes: int
+) -> Iterator["_Compaction | None"]:
     store = Path(path).expanduser().absolute()
     require_store(store)
     lock = lock_store(store)
     if lock is None:
-        return CompactResult(ran=False)
+        yield None
+        return
     try:
         with lock, _connect(store, memory_limit) as connection:
-            return _Compaction(store, connection, clock, group_bytes).run(max_bytes, max_age_days, grace_seconds)
+            _refuse_newer(store)
+            yield _Compaction(store, connection, clock, group_bytes)
     except (OSError, duckdb.Error) as error:
         raise StoreError(f"cannot compact {str(store)!r}: {error}") from error
 
@@ -131,47 +180,72 @@ class _Compaction:
             self.result.problems.append(problem)
         if problem is not None or not (store / MANIFEST).exists():
             self.manifest.save(store)
-
-    def run(self, max_bytes: int | None, max_age_days: float | None, grace_seconds: float) -> CompactResult:
         self._delete_unfinished()
+
+    def run(self, bounds: Bounds, grace_seconds: float) -> CompactResult:
+        began = time.monotonic()
         with contextlib.ExitStack() as held:  # an idle slot stays so until the manifest has its last segment
             for group in self._groups(self._closed(held)):
                 self._compact(group)
-        self.manifest, self.result.retired = retire(
-            self.store, self.manifest, max_bytes=max_bytes, max_age_days=max_age_days, now=self.clock()
+        merging = time.monotonic()
+        self._merge()
+        self.result.merging_seconds = time.monotonic() - merging
+        self.retire(bounds)
+        self.finish(grace_seconds)
+        self.result.seconds = time.monotonic() - began
+        return self.result
+
+    def retire(self, bounds: Bounds) -> list[Deletion]:
+        self.manifest, deletions = retire(
+            self.store, self.manifest, bounds, now=self.clock(), rewrite=self._without_levels
         )
+        self.result.retired = len(deletions)
+        return deletions
+
+    def finish(self, grace_seconds: float) -> None:
+        """Renew the view, and delete what nobody can be reading."""
         self._write_view()
         self.manifest, self.result.deleted = sweep(
             self.store, self.manifest, grace_seconds=grace_seconds, now=self.clock()
         )
-        return self.result
 
     def _write_view(self) -> None:
         files = []
-        for file in self.manifest.parquet:
+        for file in self.manifest.newest_first():
             path = self.store / PARQUET / file.name
-            if is_sound(path, file.size_bytes) and is_readable(path, self.connection):
+            if self._is_good(file):
                 files.append(path)
             else:
                 self.result.problems.append(f"{str(path)!r} is damaged and is left out, with {file.rows} records")
         write_view(self.store, self.manifest, files)
+        hit("store.view.written")
         self.manifest = replace(self.manifest, view_generation=self.manifest.generation)
         self.manifest.save(self.store)
+
+    def _is_good(self, file: ParquetFile) -> bool:
+        path = self.store / PARQUET / file.name
+        return (
+            file.format <= FORMAT
+            and is_sound(path, file.size_bytes, file.footer_crc32)
+            and is_readable(path, self.connection)
+        )
 
     def _delete_unfinished(self) -> None:
         """Delete what a compaction left that was killed before the manifest had it."""
         named = {file.name for file in self.manifest.parquet}
-        named |= {Path(entry.name).name for entry in self.manifest.retired}
+        named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
         for name in list_parquet(self.store):
             path = self.store / PARQUET / name
-            if name not in named and is_sound(path, None):  # else it is damaged, and somebody may want to see it
+            if name in named or is_newer(path, self.connection):
+                continue
+            if is_sound(path, None):  # else it is damaged, and somebody may want to see it
                 path.unlink(missing_ok=True)
         for name in list_parquet(self.store, suffix=".tmp"):
             (self.store / PARQUET / name).unlink(missing_ok=True)
 
     def _closed(self, held: contextlib.ExitStack) -> Iterator[Segment]:
-        live = self.manifest.live_segments(self.store)
-        last = {segment.slot: segment.number for segment in live}
+        live = sorted(self.manifest.live_segments(self.store), key=lambda segment: (segment.modified, segment))
+        last = {segment.slot: segment.number for segment in sorted(live)}
         for segment in live:
             if segment.number == last[segment.slot]:
                 if (lock := hold_slot(self.store / SEGMENTS, segment.slot)) is None:
@@ -201,114 +275,120 @@ class _Compaction:
                 for segment in group:
                     self._compact([segment])
             else:
-                self.result.problems.append(f"{group[0].name} stays a segment: {str(error).splitlines()[0]}")
+                self.result.problems.append(f"{group[0].name} stays a segment: {_first_line(error)}")
 
     def _write(self, group: list[Segment]) -> None:
         paths = [self.store / SEGMENTS / segment.name for segment in group if segment.size_bytes]
-        limits = [longest_line(path, path.stat().st_size, at_least=MAX_LINE_BYTES) for path in paths]
-        files = ", ".join(map(file_literal, paths))
-        lines = lines_query(f"[{files}]", max_line_bytes=max(limits, default=MAX_LINE_BYTES))
-        rows, skipped, oldest, newest = self._survey(lines) if files else (0, 0, None, None)
+        rows = skipped = 0
         manifest = self.manifest.without(group, [], now=self.clock())
-        if rows:
-            facts: dict[str, Any] = {"rows": rows, "oldest": oldest, "newest": newest}
-            sources = {segment.name: segment.size_bytes for segment in group}
-            note = json.dumps({"generation": manifest.generation, "segments": sources, "file": facts})
-            began = datetime.fromtimestamp(self.clock() if oldest is None else oldest, UTC)
-            name = parquet_name(began)
-            size = self._write_parquet(name, lines, note)
-            file = ParquetFile(name=name, size_bytes=size, **facts)
-            manifest = replace(manifest, parquet=(*manifest.parquet, file))
-            self.result.parquet_bytes += size
-        replace(manifest, skipped_lines=manifest.skipped_lines + skipped).save(self.store)
-        self.manifest = replace(manifest, skipped_lines=manifest.skipped_lines + skipped)
+        if paths:
+            limits = [longest_line(path, path.stat().st_size, at_least=MAX_LINE_BYTES) for path in paths]
+            lines = lines_query(f"[{', '.join(map(file_literal, paths))}]", max_line_bytes=max(limits))
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE lines AS {table_query(lines)}")
+            try:
+                skipped = self._count("lines WHERE NOT is_record")
+                sources = {segment.name: segment.size_bytes for segment in group}
+                files = self._write_parquet(_RECORDS, {"generation": manifest.generation, "segments": sources})
+            finally:
+                self.connection.execute("DROP TABLE lines")
+            rows = sum(file.rows for file in files)
+            manifest = replace(
+                manifest, parquet=(*manifest.parquet, *files), skipped_lines=manifest.skipped_lines + skipped
+            )
+            self.result.parquet_bytes += sum(file.size_bytes for file in files)
+        self._commit(manifest, "store.compact")
         self.result.segments += len(group)
         self.result.segment_bytes += sum(segment.size_bytes for segment in group)
         self.result.records += rows
         self.result.skipped_lines += skipped
 
-    def _survey(self, lines: str) -> tuple[int, int, float | None, float | None]:
-        moment = utc_timestamp("json->>'timestamp'")
-        row = self.connection.execute(
-            "SELECT count(*) FILTER (good), count(*) FILTER (NOT good), epoch(min(t)), epoch(max(t)) FROM ("  # noqa: S608 - quoted
-            "SELECT coalesce(json LIKE '{%', false) AS good, "
-            f"CASE WHEN good THEN {moment} END AS t "
-            f"FROM ({lines}))"
-        ).fetchone()
-        assert row is not None  # noqa: S101 - an aggregate gives a row
-        return row
+    def _write_parquet(self, records: str, note: Mapping[str, Any]) -> list[ParquetFile]:
+        now = self.clock()
+        parts = parts_of(self.connection, records, now=now)
+        return write_parquet(self.store, self.connection, records, parts, note, now=now)
 
-    def _write_parquet(self, name: str, lines: str, note: str) -> int:
-        directory = self.store / PARQUET
-        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
-        beside = directory / f"{name}.tmp"
+    def _commit(self, manifest: Manifest, point: str) -> None:
+        hit(f"{point}.written")
+        manifest.save(self.store)
+        self.manifest = manifest
+        hit(f"{point}.committed")
+
+    def _count(self, what: str) -> int:
+        row = self.connection.execute(f"SELECT count(*) FROM {what}").fetchone()  # noqa: S608 - a constant
+        assert row is not None  # noqa: S101 - a count is a row
+        return int(row[0])
+
+    def _merge(self) -> None:
+        """Make one file of the small ones of a day."""
+        today = f"{datetime.fromtimestamp(self.clock(), UTC):%Y-%m-%d}"
+        for batch in small_files(self.manifest.parquet, today):
+            good = [file for file in batch if self._is_good(file)]
+            if len(good) < 2:
+                continue
+            try:
+                files = self._rewrite(good, "true")
+            except (OSError, duckdb.Error) as error:
+                self.result.problems.append(f"{len(good)} files of {good[0].day} stay apart: {_first_line(error)}")
+                continue
+            manifest = self.manifest.without([], good, now=self.clock())
+            self._commit(replace(manifest, parquet=(*manifest.parquet, *files)), "store.merge")
+            self.result.merged += len(good)
+            self.result.merged_records += sum(file.rows for file in good)
+
+    def _without_levels(self, file: ParquetFile, levels: tuple[str, ...]) -> ParquetFile | None:
+        """Write *file* again without the records of some *levels*; None if that cannot be done."""
+        if not self._is_good(file):
+            return None
+        names = ", ".join(map(literal, levels))
         try:
-            self.connection.execute(
-                f"COPY (SELECT * FROM ({records_query(lines)}) ORDER BY timestamp) "  # noqa: S608 - quoted
-                f"TO {literal(str(beside))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{NOTE}: {literal(note)}}})"
-            )
-            beside.chmod(PRIVATE_FILE)
-            size = _sync_file(beside)
-            beside.rename(directory / name)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        sync_directory(directory)
-        return size
+            (fresh,) = self._rewrite([file], f"coalesce(level, '') NOT IN ({names})")
+        except (OSError, ValueError, duckdb.Error) as error:
+            self.result.problems.append(f"{file.name} keeps its records of {', '.join(levels)}: {_first_line(error)}")
+            return None
+        return fresh
+
+    def _rewrite(self, files: Sequence[ParquetFile], where: str) -> list[ParquetFile]:
+        """Write the records of *files*, which are of one day, that are *where* to another. The manifest has it not yet.
+
+        It notes those of their segments that are still there: a manifest that is made again leaves these out.
+        """
+        taken = {segment.name: segment.size_bytes for segment in list_segments(self.store / SEGMENTS)}
+        retired = {Path(entry.name).name for entry in self.manifest.retired}
+        note = {
+            "generation": self.manifest.generation + 1,
+            "segments": {name: size for name, size in taken.items() if name in retired},
+            "replaces": [file.name for file in files],
+        }
+        source = parquet_query(self.store / PARQUET / file.name for file in files)
+        records = f"({source} WHERE {where})"
+        now = self.clock()
+        day = files[0].day or f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
+        part = one_part(self.connection, records, day)
+        return write_parquet(self.store, self.connection, records, [part], note, now=now)
 
 
-def write_view(store: Path, manifest: Manifest, parquet: Sequence[Path]) -> None:
-    """Put a new ``logs.duckdb`` in place of the old, so that any DuckDB shell finds the view `logs` in it.
-
-    The view names the *parquet* files, which can all be read, and finds segments by itself. Opened before the swap,
-    it goes on working for the grace period; after that it fails, rather than leave out what it no longer finds.
-    """
-    segments = store / SEGMENTS
-    (segments / _EMPTY_SEGMENT).touch(mode=PRIVATE_FILE)  # a pattern that matches no file is an error to DuckDB
-    left_out = [Path(entry.name).name for entry in manifest.retired if entry.name.startswith(f"{SEGMENTS}/")]
-    names = ", ".join(map(literal, [_EMPTY_SEGMENT, *left_out]))
-    pattern = literal(f"{glob.escape(str(segments))}/*.jsonl")
-    lines = f"SELECT json FROM ({lines_query(pattern)}) WHERE parse_filename(filename) NOT IN ({names})"  # noqa: S608 - quoted
-    sources = [parquet_query(parquet)] if parquet else []
-    logs = logs_query([*sources, records_query(lines)])
-    fresh = (
-        f"SELECT CASE WHEN CAST(content->>'oldest_view' AS BIGINT) <= {manifest.generation} THEN true ELSE "  # noqa: S608 - quoted
-        f"error('the store was compacted since this view was opened; open logs.duckdb again') END "
-        f"FROM read_text({file_literal(store / MANIFEST)})"
-    )
-    # Not beside the old one, as DuckDB makes something of its own of a ? in the path of a database.
-    with tempfile.TemporaryDirectory(prefix="fapilog-") as directory:
-        path = Path(directory) / DATABASE
-        with duckdb.connect(str(path), config=_CONFIG) as database:
-            database.execute(f"CREATE VIEW logs AS SELECT * FROM ({logs}) WHERE ({fresh})")  # noqa: S608 - quoted
-        replace_file(store / DATABASE, path.read_bytes())
+def _refuse_newer(store: Path) -> None:
+    """Raise `NewerManifestError` rather than overwrite what this version does not understand."""
+    try:
+        Manifest.load(store)
+    except NewerManifestError:
+        raise
+    except DamagedManifestError:
+        return  # it is made again
 
 
-_CONFIG: Final[dict[str, Any]] = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "threads": 1,
-}
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]
 
 
 @contextlib.contextmanager
 def _connect(store: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
     spill = store / _SPILL
     shutil.rmtree(spill, ignore_errors=True)
-    config = _CONFIG | {"memory_limit": memory_limit, "temp_directory": str(spill)}
+    config = CONFIG | {"memory_limit": memory_limit, "temp_directory": str(spill)}
     try:
         with duckdb.connect(":memory:", config=config) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
             yield connection
     finally:
         shutil.rmtree(spill, ignore_errors=True)
-
-
-def _sync_file(path: Path) -> int:
-    """Make the file durable and return its size."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-        return os.fstat(fd).st_size
-    finally:
-        os.close(fd)

@@ -10,28 +10,35 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from fapilog.errors import StoreError
+from fapilog.errors import StoreError, StoreNotFoundError
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_FILE, FileLock
-from fapilog.files.segment import Segment, list_segments, sync_directory
+from fapilog.files.segment import Segment, is_segment, list_segments, sync_directory
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of the manifest, and of the Parquet files as what they say of themselves. 1 had all of these in one directory."""
+
 MANIFEST: Final = "manifest.json"
 DATABASE: Final = "logs.duckdb"
 SEGMENTS: Final = "segments"
 PARQUET: Final = "parquet"
+EMPTY_SEGMENT: Final = "none.jsonl"
 _LOCK: Final = "store.lock"
-_PARQUET_NAME: Final = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}\.parquet", re.ASCII)
+_PARQUET_NAME: Final = re.compile(r"(date=\d{4}-\d\d-\d\d/)?\d{8}T\d{6}-[0-9a-f]{8}\.parquet", re.ASCII)
 
 
 class DamagedManifestError(StoreError):
     """The manifest is there and cannot be believed, or is missing though there are Parquet files."""
+
+
+class NewerManifestError(DamagedManifestError):
+    """A later version of fapilog wrote the manifest. What it says is not guessed at, and never overwritten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class ParquetFile:
     """One Parquet file of the store."""
 
     name: str
-    """The file's name within ``parquet/``."""
+    """The file's name within ``parquet/``, with the directory of its day."""
 
     rows: int
     size_bytes: int
@@ -49,6 +56,52 @@ class ParquetFile:
 
     newest: float | None
     """Timestamp of its last record."""
+
+    levels: Mapping[str, int] | None = None
+    """How many records it has of each level; None if an earlier version wrote it, which did not count."""
+
+    footer_crc32: int | None = None
+    """Of its footer, from the first byte of the metadata to the last of the file; None if nobody took it."""
+
+    format: int = 1
+    """By which version of the layout it was written."""
+
+    @property
+    def day(self) -> str | None:
+        """The day in UTC that its records are of, such as ``2026-11-20``; None if it was written before there were."""
+        directory = self.name.rpartition("/")[0]
+        return directory.removeprefix("date=") or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """Records that left the store because of its bounds."""
+
+    at: float
+    """When queries ceased to see them, in seconds since the epoch."""
+
+    generation: int
+    """The first generation of the manifest without them."""
+
+    file: str
+    """The file they were in, relative to the store."""
+
+    reason: str
+    """Which bound it was: ``age``, ``bytes`` or ``records``."""
+
+    records: int | None
+    """How many; None for a segment, whose lines nobody counted."""
+
+    size_bytes: int
+    """Of the file, or about what the records took in it."""
+
+    oldest: float | None
+    """Timestamp of the first of them in seconds since the epoch; None if not known."""
+
+    newest: float | None
+
+    levels: tuple[str, ...] | None = None
+    """Records of these levels, and the others stayed; None for all of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +140,16 @@ class Manifest:
     skipped_lines: int = 0
     """How many lines no compaction could read, ever."""
 
+    deletions: tuple[Deletion, ...] = ()
+    """What was deleted and is not in ``deleted.jsonl`` yet."""
+
     @classmethod
     def load(cls, store: Path) -> Self:
         """Read the manifest of *store*; one that was never compacted has an empty one.
 
         Raises:
             DamagedManifestError: `fapilog.store.rebuild` can make a new one from the files.
+            NewerManifestError: It is of a later version of fapilog.
         """
         try:
             body = json.loads((store / MANIFEST).read_bytes())
@@ -100,12 +157,15 @@ class Manifest:
             return cls(
                 parquet=tuple(ParquetFile(**entry) for entry in body.pop("parquet")),
                 retired=tuple(Retired(**entry) for entry in body.pop("retired")),
+                deletions=tuple(map(_deletion, body.pop("deletions", ()))),
                 **body,
             )
         except FileNotFoundError:
             if list_parquet(store):
                 raise DamagedManifestError(f"{str(store / MANIFEST)!r} is missing") from None
             return cls()
+        except NewerManifestError as error:
+            raise NewerManifestError(f"{str(store / MANIFEST)!r} {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedManifestError(f"{str(store / MANIFEST)!r} is damaged: {error}") from error
 
@@ -131,10 +191,44 @@ class Manifest:
             sealed=sealed,
         )
 
+    def newest_first(self) -> list[ParquetFile]:
+        """The Parquet files in the order in which a query for the last records had best read them."""
+        return sorted(self.parquet, key=lambda file: (file.newest or 0.0, file.name), reverse=True)
+
     def live_segments(self, store: Path) -> list[Segment]:
         """The segments of *store* that readers read as they are."""
         retired = {entry.name for entry in self.retired}
         return [found for found in list_segments(store / SEGMENTS) if f"{SEGMENTS}/{found.name}" not in retired]
+
+
+def require_store(path: Path) -> None:
+    """Raise `StoreNotFoundError` unless there is a store at *path*."""
+    if not any((path / name).exists() for name in (SEGMENTS, PARQUET, MANIFEST)):
+        raise StoreNotFoundError(
+            f"there is no store at {str(path)!r}; give the path that the duckdb sink writes to, "
+            "or start the service so that it makes one"
+        )
+
+
+def strangers(store: Path) -> list[Path]:
+    """Find files among those of *store* whose names it did not give, or a later version of fapilog did."""
+    found = [
+        Path(entry.path)
+        for entry in _scan(store / SEGMENTS)
+        if not (is_segment(entry.name) or entry.name.endswith((".lock", ".tmp")) or entry.name == EMPTY_SEGMENT)
+    ]
+    for entry in _scan(store / PARQUET):
+        inside = list(_scan(Path(entry.path))) if entry.name.startswith("date=") and entry.is_dir() else [entry]
+        for each in inside:
+            name = Path(each.path).relative_to(store / PARQUET).as_posix()
+            if _PARQUET_NAME.fullmatch(name.removesuffix(".tmp")) is None:
+                found.append(Path(each.path))
+    return sorted(found)
+
+
+def _scan(directory: Path) -> Iterator[os.DirEntry[str]]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        yield from entries
 
 
 def lock_store(store: Path) -> FileLock | None:
@@ -142,9 +236,9 @@ def lock_store(store: Path) -> FileLock | None:
     return FileLock.take(store / _LOCK)
 
 
-def parquet_name(began: datetime) -> str:
-    """Make up a name for a Parquet file whose first record is of the moment *began*."""
-    return f"{began:%Y%m%dT%H%M%S}-{os.urandom(4).hex()}.parquet"
+def parquet_name(day: str, began: datetime) -> str:
+    """Make up a name for a Parquet file of the *day* ``2026-11-20`` whose first record is of the moment *began*."""
+    return f"date={day}/{began.year:04}{began:%m%dT%H%M%S}-{os.urandom(4).hex()}.parquet"
 
 
 def list_parquet(store: Path, *, suffix: str = "") -> list[str]:
@@ -153,10 +247,8 @@ def list_parquet(store: Path, *, suffix: str = "") -> list[str]:
     Those with a *suffix*, such as ``.tmp``, are none yet.
     """
     directory = store / PARQUET
-    try:
-        names = [path.name for path in directory.iterdir() if path.name.endswith(suffix)]
-    except FileNotFoundError:
-        return []
+    paths = [*directory.glob(f"*.parquet{suffix}"), *directory.glob(f"date=*/*.parquet{suffix}")]
+    names = (path.relative_to(directory).as_posix() for path in paths)
     return sorted(name for name in names if _PARQUET_NAME.fullmatch(name.removesuffix(suffix)))
 
 
@@ -181,8 +273,16 @@ def replace_file(path: Path, content: bytes) -> None:
 def _verify(body: dict[str, Any]) -> None:
     if body.pop("checksum") != _checksum(body):
         raise ValueError("its checksum does not fit")
-    if body.pop("format") != FORMAT:
-        raise ValueError("another version of fapilog wrote it")
+    written_by = body.pop("format")
+    if not 1 <= written_by <= FORMAT:
+        raise NewerManifestError(
+            f"has format {written_by}, and this version of fapilog knows up to {FORMAT}; update it"
+        )
+
+
+def _deletion(entry: dict[str, Any]) -> Deletion:
+    levels = entry.pop("levels")
+    return Deletion(**entry, levels=None if levels is None else tuple(levels))
 
 
 def _checksum(body: Mapping[str, Any]) -> int:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+
+from fapilog.formats.escaping import UNSAFE, json_text
 
 if TYPE_CHECKING:
     from fapilog.store.query import Rows
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 _MEASURED_ROWS: Final = 1_000
 _NARROWEST: Final = 6
 _NUMBERS: Final = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*)")
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_NOT_ESCAPED_BY_JSON: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")
+_UNPRINTABLE: Final = re.compile(f"[{UNSAFE}]")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -33,7 +34,7 @@ def write_json(rows: "Rows", out: TextIO) -> None:
             for value, is_json in zip(row, nested, strict=True)
         ]
         text = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, allow_nan=False)
-        out.write(_NOT_ESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+        out.write(_UNPRINTABLE.sub(lambda found: json_text(found[0])[1:-1], text) + "\n")
 
 
 def write_csv(rows: "Rows", out: TextIO) -> None:
@@ -44,8 +45,28 @@ def write_csv(rows: "Rows", out: TextIO) -> None:
         writer.writerow([_no_formula(value) if isinstance(value, str) else _text(value) for value in row])
 
 
-def write_table(rows: "Rows", out: TextIO) -> None:
-    """Write aligned columns, cut to the terminal if *out* is one; the first rows decide how wide they are."""
+class Answer(Protocol):
+    """Rows under columns: what a query or a table of figures is."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """DuckDB's name of each column's type."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
+
+
+def write_table(rows: Answer, out: TextIO, *, counted: bool = True) -> None:
+    """Write aligned columns, cut to the terminal if *out* is one; the first rows decide how wide they are.
+
+    Args:
+        rows: What to write.
+        out: Where to.
+        counted: Whether to say below how many rows there are.
+    """
     numeric = [_NUMBERS.fullmatch(kind) is not None for kind in rows.types]
     cells = ([printable(_text(value)) for value in row] for row in rows)
     header = [printable(name) for name in rows.columns]
@@ -58,7 +79,8 @@ def write_table(rows: "Rows", out: TextIO) -> None:
         out.write(_row(line, widths, numeric, cut=out.isatty()))
     for count, cells_of_row in enumerate(chain(measured, cells), start=1):  # noqa: B007 - the last one is told
         out.write(_row(cells_of_row, widths, numeric, cut=out.isatty()))
-    out.write(f"({count} row{'' if count == 1 else 's'})\n")
+    if counted:
+        out.write(f"({count} row{'' if count == 1 else 's'})\n")
 
 
 WRITERS: Final[Mapping[str, Callable[["Rows", TextIO], None]]] = {

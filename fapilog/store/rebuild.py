@@ -2,15 +2,16 @@
 
 import contextlib
 import json
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
-from fapilog.errors import StoreNotFoundError
 from fapilog.files.segment import Segment, list_segments
 from fapilog.store.manifest import (
-    MANIFEST,
+    FORMAT,
     PARQUET,
     SEGMENTS,
     DamagedManifestError,
@@ -26,15 +27,6 @@ NOTE: Final = "fapilog"
 _MAGIC: Final = b"PAR1"
 
 
-def require_store(path: Path) -> None:
-    """Raise `StoreNotFoundError` unless there is a store at *path*."""
-    if not any((path / name).exists() for name in (SEGMENTS, PARQUET, MANIFEST)):
-        raise StoreNotFoundError(
-            f"there is no store at {str(path)!r}; give the path that the duckdb sink writes to, "
-            "or start the service so that it makes one"
-        )
-
-
 def load_or_rebuild(store: Path, connection: duckdb.DuckDBPyConnection, *, now: float) -> tuple[Manifest, str | None]:
     """Read the manifest, or make one from what the Parquet files say of themselves.
 
@@ -44,10 +36,12 @@ def load_or_rebuild(store: Path, connection: duckdb.DuckDBPyConnection, *, now: 
     try:
         return Manifest.load(store), None
     except DamagedManifestError as error:
-        return _rebuild(store, connection, now), f"{error}; what the Parquet files say of themselves was used instead"
+        manifest, newer = _rebuild(store, connection, now)
+        left_out = f"; of a later version and left out: {', '.join(newer)}" if newer else ""
+        return manifest, f"{error}; what the Parquet files say of themselves was used instead{left_out}"
 
 
-def is_sound(path: Path, size_bytes: int | None) -> bool:
+def is_sound(path: Path, size_bytes: int | None, footer_crc32: int | None = None) -> bool:
     """Whether *path* is a Parquet file from its first to its last byte, as far as that shows without reading it all."""
     try:
         with path.open("rb") as file:
@@ -59,7 +53,21 @@ def is_sound(path: Path, size_bytes: int | None) -> bool:
         return False
     if size_bytes is not None and end != size_bytes:
         return False
+    if footer_crc32 is not None and footer_checksum(path) != footer_crc32:
+        return False
     return end >= 12 and head == _MAGIC == tail[4:] and int.from_bytes(tail[:4], "little") <= end - 12
+
+
+def footer_checksum(path: Path) -> int | None:
+    """Return the CRC-32 of the footer of the Parquet file at *path*, or None if it has none."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        end = file.seek(0, 2)
+        file.seek(max(end - 8, 0))
+        length = int.from_bytes(file.read(4), "little") + 8
+        if length <= end:
+            file.seek(end - length)
+            return zlib.crc32(file.read(length))
+    return None
 
 
 def is_readable(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
@@ -80,20 +88,55 @@ def is_whole(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def _rebuild(store: Path, connection: duckdb.DuckDBPyConnection, now: float) -> Manifest:
+def is_newer(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a later version of fapilog wrote the Parquet file at *path*."""
+    note = _note(path, connection)
+    return note is not None and note.get("format", 1) > FORMAT
+
+
+def _rebuild(store: Path, connection: duckdb.DuckDBPyConnection, now: float) -> tuple[Manifest, list[str]]:
+    """Make a manifest from the files, and name those that a later version wrote.
+
+    A file counts if all that was written with it is there, or what replaced that is: else a compaction was killed
+    before it was done. That its segments are gone is proof that it was done.
+    """
+    notes, newer = _notes(store, connection)
+    replaced = {name for note in notes.values() for name in note.get("replaces", ())}
     sizes = {segment.name: segment.size_bytes for segment in list_segments(store / SEGMENTS)}
     manifest = Manifest()
     taken: dict[str, Segment] = {}
-    for name in list_parquet(store):
-        note = _note(store / PARQUET / name, connection)
-        if note is None or any(sizes.get(segment, size) != size for segment, size in note["segments"].items()):
-            continue  # a compaction was killed before it was done with this file, and its segment has grown since
-        file = ParquetFile(**note["file"], name=name, size_bytes=(store / PARQUET / name).stat().st_size)
-        manifest = Manifest(generation=max(manifest.generation, note["generation"]), parquet=(*manifest.parquet, file))
-        for segment, size in note["segments"].items():
+    for name, note in notes.items():
+        made_from: dict[str, int] = note["segments"]
+        if any(sizes.get(segment, size) != size for segment, size in made_from.items()):
+            continue  # the segment has grown since
+        there = made_from.keys() <= sizes.keys()
+        if there and not set(note.get("files", [name])) <= notes.keys() | replaced:
+            continue
+        if name not in replaced:
+            facts = {"format": note.get("format", 1)} | note["file"]
+            file = ParquetFile(**facts, name=name, size_bytes=(store / PARQUET / name).stat().st_size)
+            manifest = replace(manifest, parquet=(*manifest.parquet, file))
+        manifest = replace(manifest, generation=max(manifest.generation, note["generation"]))
+        for segment, size in made_from.items():
             slot, number = segment.removesuffix(".jsonl").split("-")
             taken[segment] = Segment(int(slot), int(number), size, 0.0)
-    return manifest.without(list(taken.values()), [], now=now)
+    retired = [file for file in map(_nameless, sorted(replaced)) if (store / PARQUET / file.name).exists()]
+    return manifest.without(list(taken.values()), retired, now=now), newer
+
+
+def _nameless(name: str) -> ParquetFile:
+    return ParquetFile(name=name, rows=0, size_bytes=0, oldest=None, newest=None)
+
+
+def _notes(store: Path, connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    notes, newer = {}, []
+    for name in list_parquet(store):
+        note = _note(store / PARQUET / name, connection)
+        if note is not None and note.get("format", 1) > FORMAT:
+            newer.append(name)
+        elif note is not None:
+            notes[name] = note
+    return notes, newer
 
 
 def _note(path: Path, connection: duckdb.DuckDBPyConnection) -> dict[str, Any] | None:

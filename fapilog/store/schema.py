@@ -1,15 +1,14 @@
 """The columns of the view `logs`, and the SQL that makes them from lines of JSON and from Parquet files.
 
-A column holds a value only if it fits; everything else of the record, and a value that does not fit, is in `fields`.
-So no record, however odd, can fail a query or be lost from one.
+A column of text holds any value, one that is no text as JSON. Any other column holds a value only if it fits;
+everything else of the record, and a value that does not fit, is in `fields`. So no record, however odd, can fail a
+query or be lost from one.
 """
 
 import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
-
-from fapilog.types import RESERVED_FIELDS
 
 ColumnType: TypeAlias = Literal["TIMESTAMP", "VARCHAR", "SMALLINT", "BIGINT", "DOUBLE", "JSON"]
 
@@ -51,13 +50,24 @@ COLUMNS: Final = (
 )
 """Every column but the last, `fields`, which is the rest of the record as one JSON object."""
 
-MAX_LINE_BYTES: Final = 16 * 1024 * 1024
-"""More than any record has, and DuckDB's own default."""
+MAX_LINE_BYTES: Final = 1024 * 1024
+"""More than any record has, unless settings allow for it. Whoever can see to it asks for more where a line is longer;
+DuckDB is quicker with less."""
+
+VIEW_LINE_BYTES: Final = 16 * 1024 * 1024
+"""The same for the view on disk, which cannot see to it: DuckDB's own default."""
 
 COLUMN_LIST: Final = ", ".join([*(f'"{column.name}"' for column in COLUMNS), '"fields"'])
 
-# A line is parsed once for all columns: `texts` and `raws` hold each column's value as text and as JSON, by position.
-_PATHS: Final = "[" + ", ".join(f"'{column.name}'" for column in COLUMNS) + "]"
+# Live lines: a query pays for each of these by itself and only if it names it; the others are parsed together.
+_OFTEN_ASKED: Final = frozenset({
+    "timestamp", "level", "event", "logger", "service", "trace_id", "request_id", "route", "status_code", "duration_ms",
+})  # fmt: skip
+_CHECKED: Final = tuple(column for column in COLUMNS if column.type not in {"VARCHAR", "JSON"})
+"""The columns that a value may not fit."""
+
+_KNOWN: Final = "{" + ", ".join(f'"{column.name}": null' for column in COLUMNS) + "}"
+_IS_RECORD: Final = "json LIKE '{%'"
 
 
 def literal(text: str) -> str:
@@ -81,12 +91,42 @@ def lines_query(files: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> str:
     )
 
 
-def records_query(lines: str) -> str:
-    """Select the columns of `logs` from *lines*, a query that gives `json`."""
-    columns = ", ".join(f'{_value(column, index)} AS "{column.name}"' for index, column in enumerate(COLUMNS, start=1))
+def live_query(lines: str) -> str:
+    """Select the columns of `logs` from *lines*, a query that gives `json`, each as late as it can be."""
+    # One SELECT, in which DuckDB does once what is written twice: in two, no condition would come before the parsing.
+    others = [column for column in COLUMNS if column.name not in _OFTEN_ASKED]
+    columns = ", ".join(
+        _named(column, *_of_parsed(column, _parsed(others)))
+        if column in others
+        else _named(column, f"(json->>'{column.name}')", f"CAST(json->'{column.name}' AS VARCHAR)")
+        for column in COLUMNS
+    )
+    paths = ", ".join(f"'{column.name}'" for column in _CHECKED)
+    checked = f"(json->[{paths}])"
+    checks = []
+    for index, column in enumerate(_CHECKED, start=1):
+        raw = f"CAST({checked}[{index}] AS VARCHAR)"
+        value = _value(column, f"({checked}[{index}]->>'$')", raw)
+        checks.append((column, raw, f"({raw} <> 'null' AND ({value}) IS NULL)"))
+    return f"SELECT {columns}, {_fields(checks)} AS fields FROM ({lines}) WHERE {_IS_RECORD}"  # noqa: S608 - built from constants
+
+
+def table_query(lines: str) -> str:
+    """Select the same, quicker where all of it is wanted, and `is_record`: whether the line was a record at all."""
+    values = ", ".join(_named(column, *_of_parsed(column)) for column in COLUMNS)
+    names = ", ".join(f'"{column.name}"' for column in COLUMNS)
+    checks = [
+        (
+            column,
+            f"CAST(json->'{column.name}' AS VARCHAR)",
+            f"({_of_parsed(column)[1]} <> 'null' AND \"{column.name}\" IS NULL)",
+        )
+        for column in _CHECKED
+    ]
     return (
-        f"SELECT {columns}, {_fields()} AS fields FROM (SELECT json, json->>{_PATHS} AS texts, json->{_PATHS} AS raws "  # noqa: S608 - built from constants
-        f"FROM ({lines}) WHERE json IS NOT NULL AND json LIKE '{{%')"
+        f"SELECT {names}, {_fields(checks)} AS fields, is_record FROM ("  # noqa: S608 - built from constants
+        f"SELECT {values}, parsed, json, is_record FROM (SELECT json, {_parsed(COLUMNS)} AS parsed, "
+        f"coalesce({_IS_RECORD}, false) AS is_record FROM ({lines})))"
     )
 
 
@@ -108,41 +148,50 @@ def logs_query(sources: Sequence[str]) -> str:
 
 
 def utc_timestamp(text: str) -> str:
-    """Turn the SQL expression *text* into a TIMESTAMP, which has no zone, if it says that it is in UTC."""
-    return f"CASE WHEN {text} LIKE '%Z' THEN TRY_CAST({text} AS TIMESTAMP) END"
+    """Turn the SQL expression *text* into a TIMESTAMP, which has no zone, if it says that it is in UTC.
+
+    A year that Python does not know is none: a reader could not take it.
+    """
+    return f"CASE WHEN {text} LIKE '____-%Z' AND {text} NOT LIKE '0000%' THEN TRY_CAST({text} AS TIMESTAMP) END"
 
 
-def _value(column: Column, index: int) -> str:
-    text, raw = f"texts[{index}]", f"raws[{index}]"
+def _parsed(columns: Iterable[Column]) -> str:
+    """Parse a line once for all *columns*: text where the column is made from text, else JSON as it was written."""
+    types = ", ".join(
+        f'"{column.name}": "{"VARCHAR" if column.type in {"VARCHAR", "TIMESTAMP"} else "JSON"}"' for column in columns
+    )
+    return f"json_transform(json, '{{{types}}}')"
+
+
+def _of_parsed(column: Column, parsed: str = "parsed") -> tuple[str, str]:
+    value = f"struct_extract({parsed}, '{column.name}')"
+    return value, f"CAST({value} AS VARCHAR)"
+
+
+def _named(column: Column, text: str, raw: str) -> str:
+    return f'{_value(column, text, raw)} AS "{column.name}"'
+
+
+def _value(column: Column, text: str, raw: str) -> str:
     match column.type:
+        case "VARCHAR":
+            return text
         case "JSON":
-            return f"CASE WHEN {text} IS NOT NULL THEN {raw} END"
+            return f"CAST(NULLIF({raw}, 'null') AS JSON)"
         case "TIMESTAMP":
             return utc_timestamp(text)
         case "DOUBLE":
-            return f"TRY_CAST(CAST({raw} AS VARCHAR) AS DOUBLE)"
-        case "VARCHAR":
-            if column.name in RESERVED_FIELDS:  # fapilog sets them, to text
-                return text
-            return f"CASE WHEN NOT ({_is_nested(raw)}) THEN {text} END"
+            return f"TRY_CAST({raw} AS DOUBLE)"
         case _:
-            whole = f"TRY_CAST(CAST({raw} AS VARCHAR) AS {column.type})"
-            return f"CASE WHEN {whole} = TRY_CAST(CAST({raw} AS VARCHAR) AS DOUBLE) THEN {whole} END"
+            whole = f"TRY_CAST({raw} AS {column.type})"
+            return f"CASE WHEN {whole} = TRY_CAST({raw} AS DOUBLE) THEN {whole} END"
 
 
-def _is_nested(raw: str) -> str:
-    return f"{raw} LIKE '{{%' OR {raw} LIKE '[%'"
-
-
-def _fields() -> str:
-    """Take out of the record what its columns hold, and put back what did not fit."""
-    known = ", ".join(f'"{column.name}": null' for column in COLUMNS)
-    rest = f"CAST(json_merge_patch(json, '{{{known}}}') AS VARCHAR)"
-    members, misfits = [f"NULLIF({rest}[2:-2], '')"], []
-    for index, column in enumerate(COLUMNS, start=1):
-        misfit = f"texts[{index}] IS NOT NULL AND ({_value(column, index)}) IS NULL"
-        if column.type != "JSON" and not (column.type == "VARCHAR" and column.name in RESERVED_FIELDS):
-            misfits.append(f"({misfit})")
-            members.append(f"CASE WHEN {misfit} THEN '\"{column.name}\":' || CAST(raws[{index}] AS VARCHAR) END")
+def _fields(checks: Sequence[tuple[Column, str, str]]) -> str:
+    """Take out of the record what its columns hold, and put back what did not fit: column, JSON and when that is."""
+    rest = f"CAST(json_merge_patch(json, '{_KNOWN}') AS VARCHAR)"
+    members = [f"NULLIF({rest}[2:-2], '')"]
+    members += [f"CASE WHEN {misfit} THEN '\"{column.name}\":' || {raw} END" for column, raw, misfit in checks]
     mended = "'{' || concat_ws(',', " + ", ".join(members) + ") || '}'"
-    return f"CAST(CASE WHEN {' OR '.join(misfits)} THEN {mended} ELSE {rest} END AS JSON)"
+    misfits = " OR ".join(misfit for _, _, misfit in checks)
+    return f"CAST(CASE WHEN {misfits} THEN {mended} ELSE {rest} END AS JSON)"

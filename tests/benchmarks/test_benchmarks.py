@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import calls, console, loki, throughput
+from benchmarks import calls, console, loki, store, throughput
 from benchmarks.contestants import OURS
 from benchmarks.measure import in_fresh_process
 from benchmarks.turns import Player, take_turns
@@ -37,6 +37,16 @@ def test_memory_is_reported_before_and_after_logging() -> None:
     found: dict[str, Any] = in_fresh_process("benchmarks.memory", "fapilog", "--records=500")
     assert found["idle_mb"] > 0
     assert found["after_mb"] > 0
+
+
+def test_the_store_is_filled_compacted_and_asked(tmp_path: Path) -> None:
+    found = store.measure(tmp_path, records=4_000, rounds=1)
+    assert 3_500 < found["records"] < 4_500
+    assert found["queries_ms"].keys() == store.BARS.keys() == found["live_ms"].keys()
+    assert 0 < found["disk_share"] < 1
+    assert found["child_mb"] > 0
+    assert store.beside_compaction(tmp_path, records=1_000, calls=100)["p999_alone_us"] > 0
+    assert store.write_cost(tmp_path, records=500, rounds=1)["store_over_file"] > 0
 
 
 def test_records_for_a_person_are_counted_where_they_arrive() -> None:

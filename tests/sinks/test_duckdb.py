@@ -3,9 +3,13 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from fapilog.files.segment import list_segments
 from fapilog.sinks.duckdb import DuckDBSink
@@ -14,8 +18,15 @@ from fapilog.testing import SinkContract
 from fapilog.types import INFO, Batch
 
 
+def until(condition: Callable[[], object]) -> None:
+    by = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < by
+        time.sleep(0.02)
+
+
 def batch_of(*events: str) -> Batch:
-    lines = [json.dumps({"timestamp": "2026-11-20T08:00:00.000001Z", "event": event}) for event in events]
+    lines = [json.dumps({"timestamp": "2096-11-20T08:00:00.000001Z", "event": event}) for event in events]
     return Batch([(INFO, 0, line.encode() + b"\n") for line in lines])
 
 
@@ -102,31 +113,83 @@ def test_a_sink_made_anew_in_a_forked_child_writes_beside_its_parent(tmp_path: P
 
 
 def test_a_store_beyond_its_size_loses_its_oldest_records(tmp_path: Path) -> None:
-    sink = DuckDBSink(path=tmp_path, segment_max_bytes=1, max_bytes=500)
+    sink = DuckDBSink(path=tmp_path, segment_max_bytes=1, max_bytes=500, compaction="off", upkeep_interval_seconds=0.05)
     sink.open()
     for number in range(20):
         sink.write(batch_of(f"{number:02}"))
+    until(lambda: len(events(tmp_path)) <= 9)
     kept = events(tmp_path)
     assert kept == [f"{number:02}" for number in range(20 - len(kept), 20)]
-    assert 5 <= len(kept) <= 9
+    assert len(kept) >= 5
     sink.close()
+
+
+@pytest.mark.parametrize("compaction", ["auto", "inline"])
+def test_full_segments_become_parquet_while_the_service_runs(tmp_path: Path, compaction: Any) -> None:
+    sink = DuckDBSink(path=tmp_path, segment_max_bytes=100_000, compaction=compaction, upkeep_interval_seconds=0.1)
+    sink._upkeep._compact_bytes = 250_000
+    sink.open()
+    for number in range(50):
+        sink.write(batch_of(*(f"{number * 100 + each:05}" for each in range(100))))
+    until(lambda: list((tmp_path / "parquet").glob("date=2096-11-20/*.parquet")))
+    assert events(tmp_path) == [f"{number:05}" for number in range(5_000)]
+    sink.close()
+
+
+def test_what_a_compaction_could_not_do_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.json").write_text("{")
+    sink = DuckDBSink(path=tmp_path, upkeep_interval_seconds=0.1)
+    sink.open()
+    sink.write(batch_of("one"))
+    told = ""
+
+    def is_told() -> bool:
+        nonlocal told
+        told += capfd.readouterr().err
+        return "manifest.json' is damaged" in told
+
+    until(is_told)
+    sink.close()
+    assert events(tmp_path) == ["one"]
+
+
+def test_levels_that_are_kept_longer_are_read_from_text() -> None:
+    assert DuckDBSink(level_max_age_days="error=90,debug=3").level_max_age_days == {"error": 90, "debug": 3}  # type: ignore[arg-type]
+    assert DuckDBSink(level_max_age_days='{"error": 90}').level_max_age_days == {"error": 90}  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="level_max_age_days"):
+        DuckDBSink(level_max_age_days="error")  # type: ignore[arg-type]
+
+
+def test_closing_ends_the_child_of_a_compaction(tmp_path: Path) -> None:
+    sink = DuckDBSink(path=tmp_path, upkeep_interval_seconds=0.01)
+    sink.open()
+    (tmp_path / "segments" / "7-1.jsonl").write_bytes(b"".join(batch_of(*map(str, range(300_000))).lines))
+    (tmp_path / "segments" / "7-2.jsonl").touch()
+    sink._upkeep._compact_bytes = 1
+    sink.write(batch_of("one"))
+    until(lambda: sink._upkeep._child is not None)
+    sink.close()
+    assert sink._upkeep._child is None
+    assert len(events(tmp_path)) == 300_001
 
 
 def test_a_store_whose_bounds_cannot_be_kept_is_written_all_the_same(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sink = DuckDBSink(path=tmp_path)
+    sink = DuckDBSink(path=tmp_path, compaction="off", upkeep_interval_seconds=0.05)
     sink.open()
     (tmp_path / "manifest.json").write_text("{")
     sink.write(batch_of("one"))
     assert events(tmp_path) == ["one"]
-    assert "within its bounds" in capfd.readouterr().err
+    until(lambda: "cannot look after the store" in capfd.readouterr().err)
     sink.close()
 
 
 def test_a_process_that_writes_never_loads_duckdb(tmp_path: Path) -> None:
     script = f"""
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from fapilog.files.segment import list_segments
 from fapilog.sinks.duckdb import DuckDBSink

@@ -1,10 +1,18 @@
 import json
+import zlib
 from pathlib import Path
 
 import pytest
 
 from fapilog.files.segment import Segment
-from fapilog.store.manifest import DamagedManifestError, Manifest, ParquetFile, lock_store, replace_file
+from fapilog.store.manifest import (
+    DamagedManifestError,
+    Manifest,
+    NewerManifestError,
+    ParquetFile,
+    lock_store,
+    replace_file,
+)
 
 FILE = ParquetFile(name="a.parquet", rows=3, size_bytes=400, oldest=1.25, newest=None)
 
@@ -52,8 +60,11 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_a_manifest_of_another_version_is_not_guessed_at(tmp_path: Path) -> None:
     Manifest().save(tmp_path)
     content = json.loads((tmp_path / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps(content | {"format": 2}))
-    with pytest.raises(DamagedManifestError):
+    del content["checksum"]
+    content |= {"format": 99}
+    content["checksum"] = zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(NewerManifestError, match=r"json. has format 99, and this version of fapilog knows up to 2"):
         Manifest.load(tmp_path)
 
 

@@ -17,7 +17,7 @@ from fapilog.store.compact import compact
 
 def write(path: Path, *events: str, number: int = 1) -> None:
     (path / "segments").mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"timestamp": "2026-11-20T08:00:00.000001Z", "event": event}) + "\n" for event in events]
+    lines = [json.dumps({"timestamp": "2096-11-20T08:00:00.000001Z", "event": event}) + "\n" for event in events]
     with (path / "segments" / f"0-{number}.jsonl").open("a") as segment:
         segment.writelines(lines)
 
@@ -111,7 +111,7 @@ def test_rows_come_with_their_columns_and_types(tmp_path: Path) -> None:
         assert rows.columns == ("event", "a", "a", "at")
         assert rows.types == ("VARCHAR", "INTEGER", "INTEGER", "TIMESTAMP")
         ((event, first, second, at),) = rows
-    assert (event, first, second, at.isoformat()) == ("one", 1, 2, "2026-11-20T08:00:00.000001")
+    assert (event, first, second, at.isoformat()) == ("one", 1, 2, "2096-11-20T08:00:00.000001")
 
 
 def test_now_is_compared_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_parquet_file_is_left_out_with_a_warning(tmp_path: Path) -> No
     for number, event in enumerate(("one", "two", "three"), start=1):
         write(tmp_path, event, number=number)
         compact(tmp_path)
-    cut, scrambled, _ = sorted((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    cut, scrambled, _ = sorted((tmp_path / "parquet").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     os.truncate(cut, cut.stat().st_size // 2)
     with scrambled.open("r+b") as file:
         file.seek(-60, 2)
@@ -144,7 +144,7 @@ def test_a_parquet_file_found_damaged_while_it_is_read_is_left_out_too(tmp_path:
     for number, event in enumerate(("one", "two"), start=1):
         write(tmp_path, *([event] * 1_000), number=number)
         compact(tmp_path)
-    file = max((tmp_path / "parquet").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    file = max((tmp_path / "parquet").rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     with duckdb.connect() as database:
         chunks = "select path_in_schema, data_page_offset from parquet_metadata($1)"
         offset = dict(database.sql(chunks, params=[str(file)]).fetchall())["timestamp"]
@@ -228,6 +228,13 @@ def test_a_query_leaves_nothing_in_the_store_or_where_it_ran(tmp_path: Path, mon
     with LogStore(tmp_path / "logs") as store:
         assert events(store) == ["one"]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_query_that_takes_long_writes_nothing_to_stdout(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    with LogStore(tmp_path) as store:
+        assert list(store.rows("select current_setting('enable_progress_bar')")) == [(False,)]
+        assert store.sql("select current_setting('enable_progress_bar')").fetchall() == [(False,)]
 
 
 def test_extensions_are_never_fetched(tmp_path: Path) -> None:
