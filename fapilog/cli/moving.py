@@ -180,7 +180,7 @@ def import_(
 def _masking() -> Callable[[dict[str, Any]], dict[str, Any]]:
     from pydantic import ValidationError  # noqa: PLC0415 - other commands do without
 
-    from fapilog.runtime import redact_of  # noqa: PLC0415 - as above
+    from fapilog.assembly import redact_of  # noqa: PLC0415 - as above
     from fapilog.settings import LoggingSettings  # noqa: PLC0415 - as above
 
     try:
