@@ -84,7 +84,7 @@ REFUSED = [
     ("select getenv('HOME')", "the function 'getenv'"),
     ("select current_setting('allowed_paths')", "the function 'current_setting'"),
     ("select * from duckdb_settings()", "the function 'duckdb_settings'"),
-    ("select * from information_schema.tables", "there is no table 'tables'"),
+    ("select * from information_schema.tables", "there is no table 'information_schema.tables'"),
     ("select * from duckdb_views", "there is no table 'duckdb_views'"),
     ("select * from sqlite_master", "there is no table 'sqlite_master'"),
     ("copy (select 1) to '{secret}'", "a query is one SELECT statement"),
