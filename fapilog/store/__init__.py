@@ -1,12 +1,24 @@
 """Read the embedded store: a directory of segments and Parquet files, through DuckDB.
 
-`docs/store.md` shows what is in it.
+::
+
+    <path>/
+        logs.duckdb             the view `logs`, for any DuckDB shell: duckdb -readonly logs/logs.duckdb
+        manifest.json           which Parquet files count, and which segments are in them or gone
+        deleted.jsonl           what left the store because of its bounds
+        store.lock              held by whoever changes the manifest
+        segments/
+            0.lock              slot 0, held by the process that writes in it
+            0-17.jsonl          what that process appends to
+        parquet/date=2026-11-20/
+            20261120T084953-1f0c9a52.parquet    records of that day, newest first
 
 Times in `logs` have no zone and are in UTC: in a shell, ``SET TimeZone = 'UTC'`` before comparing them with ``now()``.
 ``logs.duckdb`` is there from the first compaction on, and names its files by their absolute paths: where the store was
 moved or is mounted elsewhere, `LogStore` still reads it and the next compaction mends the view.
 
-`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact` and `rebuild`; the others never do.
+`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact`, `parquet`, `view` and
+`rebuild`; those that a process needs which writes never do.
 """
 
 import importlib

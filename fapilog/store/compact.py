@@ -224,7 +224,11 @@ class _Compaction:
 
     def _is_good(self, file: ParquetFile) -> bool:
         path = self.store / PARQUET / file.name
-        return file.format <= FORMAT and is_sound(path, file.size_bytes) and is_readable(path, self.connection)
+        return (
+            file.format <= FORMAT
+            and is_sound(path, file.size_bytes, file.footer_crc32)
+            and is_readable(path, self.connection)
+        )
 
     def _delete_unfinished(self) -> None:
         """Delete what a compaction left that was killed before the manifest had it."""

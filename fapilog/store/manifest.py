@@ -60,6 +60,9 @@ class ParquetFile:
     levels: Mapping[str, int] | None = None
     """How many records it has of each level; None if an earlier version wrote it, which did not count."""
 
+    footer_crc32: int | None = None
+    """Of its footer, from the first byte of the metadata to the last of the file; None if nobody took it."""
+
     format: int = 1
     """By which version of the layout it was written."""
 

@@ -19,7 +19,7 @@ from fapilog.failpoints import hit
 from fapilog.files.lock import PRIVATE_DIRECTORY, PRIVATE_FILE
 from fapilog.files.segment import sync_directory
 from fapilog.store.manifest import FORMAT, PARQUET, ParquetFile, parquet_name
-from fapilog.store.rebuild import NOTE
+from fapilog.store.rebuild import NOTE, footer_checksum
 from fapilog.store.schema import literal
 
 ROW_GROUP_ROWS: Final = 32_768
@@ -109,7 +109,8 @@ def write_parquet(
             content = {"format": FORMAT, **note, "files": names, "file": part.facts()}
             query = f"SELECT * FROM {records} WHERE {part.where} ORDER BY timestamp DESC"  # noqa: S608 - from constants
             size = _write(store / PARQUET / name, connection, query, json.dumps(content))
-            files.append(ParquetFile(name=name, size_bytes=size, format=FORMAT, **part.facts()))
+            crc = footer_checksum(store / PARQUET / name)
+            files.append(ParquetFile(name=name, size_bytes=size, footer_crc32=crc, format=FORMAT, **part.facts()))
             hit("store.parquet.renamed")
     except (OSError, duckdb.Error):
         for name in names:

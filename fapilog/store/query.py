@@ -385,7 +385,7 @@ class LogStore:
             path = self.path / PARQUET / file.name
             if file.format > FORMAT:
                 self.warnings.append(f"{str(path)!r} was written by a later version of fapilog and was left out")
-            elif file.name in self._broken or not self._is_sound(file.name, file.size_bytes):
+            elif file.name in self._broken or not self._is_sound(file):
                 self.warnings.append(f"{str(path)!r} is damaged and was left out, with {file.rows} records")
             else:
                 parquet.append(path)
@@ -411,11 +411,11 @@ class LogStore:
             sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
 
-    def _is_sound(self, name: str, size_bytes: int) -> bool:
-        if (name, size_bytes) not in self._sound:
-            if not is_sound(self.path / PARQUET / name, size_bytes):
+    def _is_sound(self, file: ParquetFile) -> bool:
+        if (file.name, file.size_bytes) not in self._sound:
+            if not is_sound(self.path / PARQUET / file.name, file.size_bytes, file.footer_crc32):
                 return False
-            self._sound.add((name, size_bytes))
+            self._sound.add((file.name, file.size_bytes))
         return True
 
     def _blames_a_file(self, error: duckdb.Error) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ def load_or_rebuild(store: Path, connection: duckdb.DuckDBPyConnection, *, now: 
         return manifest, f"{error}; what the Parquet files say of themselves was used instead{left_out}"
 
 
-def is_sound(path: Path, size_bytes: int | None) -> bool:
+def is_sound(path: Path, size_bytes: int | None, footer_crc32: int | None = None) -> bool:
     """Whether *path* is a Parquet file from its first to its last byte, as far as that shows without reading it all."""
     try:
         with path.open("rb") as file:
@@ -52,7 +53,21 @@ def is_sound(path: Path, size_bytes: int | None) -> bool:
         return False
     if size_bytes is not None and end != size_bytes:
         return False
+    if footer_crc32 is not None and footer_checksum(path) != footer_crc32:
+        return False
     return end >= 12 and head == _MAGIC == tail[4:] and int.from_bytes(tail[:4], "little") <= end - 12
+
+
+def footer_checksum(path: Path) -> int | None:
+    """Return the CRC-32 of the footer of the Parquet file at *path*, or None if it has none."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        end = file.seek(0, 2)
+        file.seek(max(end - 8, 0))
+        length = int.from_bytes(file.read(4), "little") + 8
+        if length <= end:
+            file.seek(end - length)
+            return zlib.crc32(file.read(length))
+    return None
 
 
 def is_readable(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:

@@ -10,7 +10,15 @@ import duckdb
 
 from fapilog.files.lock import PRIVATE_FILE
 from fapilog.store.manifest import DATABASE, EMPTY_SEGMENT, MANIFEST, SEGMENTS, Manifest, replace_file
-from fapilog.store.schema import file_literal, lines_query, literal, live_query, logs_query, parquet_query
+from fapilog.store.schema import (
+    VIEW_LINE_BYTES,
+    file_literal,
+    lines_query,
+    literal,
+    live_query,
+    logs_query,
+    parquet_query,
+)
 
 CONFIG: Final[dict[str, Any]] = {
     "autoinstall_known_extensions": "false",
@@ -31,7 +39,8 @@ def write_view(store: Path, manifest: Manifest, parquet: Sequence[Path]) -> None
     left_out = [Path(entry.name).name for entry in manifest.retired if entry.name.startswith(f"{SEGMENTS}/")]
     names = ", ".join(map(literal, [EMPTY_SEGMENT, *left_out]))
     pattern = literal(f"{glob.escape(str(segments))}/*.jsonl")
-    lines = f"SELECT json FROM ({lines_query(pattern)}) WHERE parse_filename(filename) NOT IN ({names}) "  # noqa: S608 - quoted
+    every = lines_query(pattern, max_line_bytes=VIEW_LINE_BYTES)
+    lines = f"SELECT json FROM ({every}) WHERE parse_filename(filename) NOT IN ({names}) "  # noqa: S608 - quoted
     lines += r"AND regexp_full_match(parse_filename(filename), '\d+-\d+\.jsonl')"  # no file of another version
     sources = [parquet_query(parquet)] if parquet else []
     logs = logs_query([*sources, live_query(lines)])

@@ -26,7 +26,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def batch_of(*events: str) -> Batch:
-    lines = [json.dumps({"timestamp": "2026-11-20T08:00:00.000001Z", "event": event}) for event in events]
+    lines = [json.dumps({"timestamp": "2096-11-20T08:00:00.000001Z", "event": event}) for event in events]
     return Batch([(INFO, 0, line.encode() + b"\n") for line in lines])
 
 
@@ -131,7 +131,7 @@ def test_full_segments_become_parquet_while_the_service_runs(tmp_path: Path, com
     sink.open()
     for number in range(50):
         sink.write(batch_of(*(f"{number * 100 + each:05}" for each in range(100))))
-    until(lambda: list((tmp_path / "parquet").glob("date=2026-11-20/*.parquet")))
+    until(lambda: list((tmp_path / "parquet").glob("date=2096-11-20/*.parquet")))
     assert events(tmp_path) == [f"{number:05}" for number in range(5_000)]
     sink.close()
 

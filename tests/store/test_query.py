@@ -17,7 +17,7 @@ from fapilog.store.compact import compact
 
 def write(path: Path, *events: str, number: int = 1) -> None:
     (path / "segments").mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"timestamp": "2026-11-20T08:00:00.000001Z", "event": event}) + "\n" for event in events]
+    lines = [json.dumps({"timestamp": "2096-11-20T08:00:00.000001Z", "event": event}) + "\n" for event in events]
     with (path / "segments" / f"0-{number}.jsonl").open("a") as segment:
         segment.writelines(lines)
 
@@ -111,7 +111,7 @@ def test_rows_come_with_their_columns_and_types(tmp_path: Path) -> None:
         assert rows.columns == ("event", "a", "a", "at")
         assert rows.types == ("VARCHAR", "INTEGER", "INTEGER", "TIMESTAMP")
         ((event, first, second, at),) = rows
-    assert (event, first, second, at.isoformat()) == ("one", 1, 2, "2026-11-20T08:00:00.000001")
+    assert (event, first, second, at.isoformat()) == ("one", 1, 2, "2096-11-20T08:00:00.000001")
 
 
 def test_now_is_compared_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

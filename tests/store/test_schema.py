@@ -128,6 +128,16 @@ def test_a_segment_that_ends_in_zeros_loses_no_record_before_them(tmp_path: Path
     assert [row["event"] for row in rows(store)] == ["whole"]
 
 
+def test_a_line_of_several_megabytes_is_a_record(tmp_path: Path) -> None:
+    store = store_of(
+        tmp_path, b'{"event": "small"}', json.dumps({"event": "x" * 5_000_000}).encode(), b'{"event": "y"}'
+    )
+    lengths = "select length(event) as n from logs order by n"
+    assert [row["n"] for row in rows(store, lengths)] == [1, 5, 5_000_000]
+    assert compact(store).problems == []
+    assert [row["n"] for row in rows(store, lengths)] == [1, 5, 5_000_000]
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()

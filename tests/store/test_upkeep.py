@@ -115,7 +115,7 @@ def test_where_no_child_can_run_the_bounds_are_kept_and_it_is_said(
         monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
     segment(tmp_path, "0-1.jsonl", size=5_000)
     segment(tmp_path, "0-2.jsonl", size=5_000)
-    upkeep = Upkeep(tmp_path, Bounds(max_bytes=6_000), interval_seconds=0.05, compact_bytes=1)
+    upkeep = Upkeep(tmp_path, Bounds(max_bytes=6_000, max_age_days=None), interval_seconds=0.05, compact_bytes=1)
     upkeep.wake()
     until(lambda: Manifest.load(tmp_path).retired)
     upkeep.close()
@@ -148,7 +148,7 @@ def test_a_child_that_fails_is_told_and_left_alone_for_a_while(
     monkeypatch.undo()
     upkeep._look()
     assert not (tmp_path / "parquet").exists()
-    upkeep._bounds = Bounds(max_bytes=1_000)
+    upkeep._bounds = Bounds(max_bytes=1_000, max_age_days=None)
     upkeep._look()
     assert [entry.name for entry in Manifest.load(tmp_path).retired] == ["segments/0-1.jsonl"], "the bounds are kept"
     upkeep.close()
