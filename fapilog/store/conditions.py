@@ -95,9 +95,15 @@ def _time(node: Comparison | Range, parameters: Parameters, now: datetime | None
 def _anywhere(value: Value, parameters: Parameters) -> str:
     plain = ("", *(fold(part) for part in value.parts), "")
     escaped = ("", *(fold(orjson.dumps(part)[1:-1].decode()) for part in value.parts), "")
-    tests = [_like("lower(event)", plain, parameters)]
-    tests += [_like(f"lower(CAST({column} AS VARCHAR))", escaped, parameters) for column in ("exception", "fields")]
+    tests = [_alike("event", plain, parameters)]
+    tests += [_alike(f"CAST({column} AS VARCHAR)", escaped, parameters) for column in ("exception", "fields")]
     return "(" + " OR ".join(tests) + ")"
+
+
+def _alike(text: str, parts: tuple[str, ...], parameters: Parameters) -> str:
+    if any(re.search(r"[\\%_]", part) for part in parts):
+        return _like(f"lower({text})", parts, parameters)
+    return f"{text} ILIKE {parameters.bind('%'.join(parts))}"  # quicker than lower(), but takes no escape at that speed
 
 
 def _exists(path: Path, parameters: Parameters) -> str:

@@ -119,7 +119,9 @@ def _check_node(node: dict[str, Any], known: set[str]) -> None:
             raise Refused(f"the function {name!r} is not for queries from outside")
     elif kind == "BASE_TABLE":
         name = str(node.get("table_name", ""))
-        if name.lower() not in known or node.get("schema_name") or node.get("catalog_name"):
+        schema = node.get("catalog_name") or node.get("schema_name")
+        if name.lower() not in known or schema:
+            name = f"{schema}.{name}" if schema else name
             raise Refused(f"there is no table {name!r} for queries from outside; known: {', '.join(sorted(known))}")
     elif kind in ("SHOW_REF", "COLUMN_DATA"):
         raise Refused("a query is one SELECT statement; the store is only read here")
