@@ -415,7 +415,7 @@ class Delivery(OfOneProcess):
                 await self._linger()
         else:
             with self._queue.lock:
-                self._held = self._inbox.take(self.options.batch_max_records, self._batch_max_bytes)
+                self._held = self._inbox.take(self._sender.max_records, self._batch_max_bytes)
             if not self._sender.failures:
                 self._since = self._loop.time()
             self._arrived.set()
@@ -625,7 +625,7 @@ class Delivery(OfOneProcess):
 
     def _read(self) -> list[Record]:
         assert self._spool is not None  # noqa: S101 - as above
-        records = self._spool.read(self.options.batch_max_records, self._batch_max_bytes)
+        records = self._spool.read(self._sender.max_records, self._batch_max_bytes)
         stats = self._spool.stats()
         with self._queue.lock:
             self._carry_over(stats)

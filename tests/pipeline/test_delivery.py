@@ -259,6 +259,53 @@ def test_a_full_inbox_with_drop_oldest_makes_room_for_the_newest() -> None:
     assert [record["id"] for record in sink.records] == [f"i-{number}" for number in [1, *range(8, 18)]]
 
 
+def test_a_record_that_gives_way_in_an_inbox_is_told_to_who_waits_for_it() -> None:
+    sink = GatedSink()
+    with delivering(sink, max_records=10) as pipeline:
+        pipeline.put(INFO)
+        pipeline.worker.attach()
+        assert sink.reached.wait(30)
+        first, second = b'{"n":1,"id":"i-', b'{"n":2,"id":"i-'
+        lost = {front: pipeline.queue.watch(front) for front in (first, second)}
+        for front in lost:
+            pipeline.queue.put(INFO, 0, front)
+        pipeline.put(*[INFO] * 6)
+        pipeline.worker.flush(0.1)
+        assert lost == {first: set(), second: set()}
+        pipeline.put(*[ERROR] * 3)
+        pipeline.worker.flush(0.1)
+        assert lost == {first: {"tried"}, second: set()}
+
+
+def test_a_batch_that_failed_is_sent_again_as_it_was_whatever_came_meanwhile() -> None:
+    class Busy(CollectingSink):
+        pipeline: Pipeline
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tried: list[list[bytes]] = []
+
+        def write(self, batch: Batch, /) -> None:
+            self.tried.append(batch.lines)
+            if len(self.tried) > 3:
+                return
+            self.pipeline.put(INFO)
+            until = time.monotonic() + 30
+            while self.pipeline.delivery.waiting < 2 + len(self.tried) and time.monotonic() < until:
+                time.sleep(0.001)
+            raise RetryableError("busy", ambiguous=True)
+
+    sink = Busy()
+    with delivering(sink) as pipeline:
+        sink.pipeline = pipeline
+        pipeline.put(INFO, INFO)
+        pipeline.worker.attach()
+        assert pipeline.worker.flush(30).ok
+        assert pipeline.stats().ambiguous == 6
+    assert [len(lines) for lines in sink.tried] == [2, 2, 2, 2, 3]
+    assert sink.tried[0] == sink.tried[1] == sink.tried[2] == sink.tried[3]
+
+
 def test_a_record_evicted_from_the_queue_counts_for_every_sink() -> None:
     sink = CollectingSink()
     with delivering(sink, max_records=10, overflow="drop_oldest") as pipeline:
