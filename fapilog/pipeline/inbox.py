@@ -44,13 +44,13 @@ class Inbox:
         """Put *items*, oldest first and of that *size*, behind all others, as the policy says; return what is lost.
 
         An empty inbox takes all: it is never more than the queue could hold. In a full one the oldest records of the
-        lowest level give way to a warning or what is worse. If the sink is *waited_for*, ``auto`` refuses nothing
-        before the inbox is full: the log calls that must not wait were held to the policy at the queue.
+        lowest level give way to a warning or worse, unless the oldest go in any case. If the sink is *waited_for*,
+        ``auto`` refuses nothing before the inbox is full: log calls that must not wait met the policy at the queue.
         """
         fill = max((self.bytes + size) / self.max_bytes, (len(self.items) + len(items)) / self.max_records)
         by_level = self._overflow == "drop" or (self._overflow == "auto" and not waited_for)
         fits = fill <= (0.5 if self._overflow == "sample" else 0.8 if by_level else 1)
-        if fits or not self.items:
+        if fits or not self.items or not items:
             self.items.extend(items)
             self.bytes += size
             return {}

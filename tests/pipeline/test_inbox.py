@@ -93,6 +93,13 @@ def test_an_empty_inbox_takes_all_that_a_queue_can_hold() -> None:
     assert list(inbox.items) == make(9, 9, 9)
 
 
+@pytest.mark.parametrize("overflow", ["auto", "drop", "drop_oldest", "block", "sample"])
+def test_nothing_goes_when_nothing_comes(overflow: Overflow) -> None:
+    inbox = holding(make(1, 1, 1), 2, 10, overflow)
+    assert inbox.put([], 0) == {}
+    assert list(inbox.items) == make(1, 1, 1)
+
+
 @pytest.mark.parametrize("waited_for", [False, True])
 @pytest.mark.parametrize("overflow", ["auto", "drop", "drop_oldest", "block"])
 @pytest.mark.parametrize("level", [DEBUG, INFO, WARNING])
