@@ -105,6 +105,8 @@ class Watch:
         self._told: dict[_Key, Alert] = {}
         self._quiet_until: dict[_Key, float] = {}
         self._losses_told: dict[str | None, Counter[str]] = {}
+        self._accepted: dict[str, int] = {}
+        """How many records each sink there is had accepted at the last look."""
         self._sent: deque[float] = deque(maxlen=max_per_hour)
         self._retry_at = 0.0
         self._stopped = threading.Event()
@@ -124,6 +126,7 @@ class Watch:
     def check(self) -> None:
         """Look once, and tell what is new, what came back after its cooldown, and what is over."""
         stats = self._snapshot()
+        self._forget_gone(stats)
         present = {
             (trouble.kind, trouble.sink): trouble
             for troubles in (self._filling(stats), self._losses(stats), _unavailable(stats))
@@ -135,8 +138,15 @@ class Watch:
             if key not in self._told and self._clock() >= self._quiet_until.get(key, 0.0):
                 self._tell_of(key, trouble, stats)
         for key in [key for key in self._told if key not in present]:
-            if self._tell(_over(self._told[key], seen)):
+            if self._tell(_over(self._told[key], seen, stats)):
                 del self._told[key]
+
+    def _forget_gone(self, stats: Stats) -> None:
+        """Begin anew with the losses of a sink that was removed, and perhaps added again: then its figures have."""
+        for name, accepted in self._accepted.items():
+            if name not in stats.sinks or stats.sinks[name].accepted < accepted:
+                self._losses_told.pop(name, None)
+        self._accepted = {name: sink.accepted for name, sink in stats.sinks.items()}
 
     def _tell_of(self, key: _Key, trouble: _Trouble, stats: Stats) -> None:
         alert = Alert(
@@ -329,14 +339,19 @@ def _unavailable(stats: Stats) -> Iterator[_Trouble]:
             yield _Trouble("sink_unavailable", name, message, figures)
 
 
-def _over(alert: Alert, now: datetime) -> Alert:
+def _over(alert: Alert, now: datetime, stats: Stats) -> Alert:
     """Return what to say now that *alert* no longer holds."""
     seconds = round((now - alert.since).total_seconds())
-    what = f"the sink {alert.sink} is up" if alert.kind == "sink_unavailable" else f"{_place(alert.sink)} has room"
+    if alert.sink is not None and alert.sink not in stats.sinks:
+        what = f"the sink {alert.sink} was removed"
+    elif alert.kind == "sink_unavailable":
+        what = f"the sink {alert.sink} is up again"
+    else:
+        what = f"{_place(alert.sink)} has room again"
     return Alert(
         kind=alert.kind,
         sink=alert.sink,
-        message=f"{what} again, after {seconds} seconds",
+        message=f"{what}, after {seconds} seconds",
         figures=MappingProxyType({"seconds": seconds}),
         since=alert.since,
         resolved=True,

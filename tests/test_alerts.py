@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from fapilog import Alert, LoggingSettings, bound_context, configure_logging, log
 from fapilog.alerts import Alerts, CallableReceiver, Watch, WebhookReceiver
 from fapilog.doctor import examine
-from fapilog.errors import ConfigurationError
+from fapilog.errors import ConfigurationError, RetryableError
 from fapilog.pipeline.ledger import SinkStats, Stats
 from fapilog.testing import CollectingSink
 from fapilog.types import Batch
@@ -35,6 +36,7 @@ class Pipeline:
         self.seconds = 0.0
         self.told: list[Alert] = []
         self.arrives = True
+        self.removed = False
         self.sink = SinkStats(state="up", accepted=0, routed_away=0, delivered=0, queued=0, in_flight=0, dropped={})
         self.stats = Stats(
             instance="0123456789abcdef",
@@ -48,7 +50,7 @@ class Pipeline:
             sinks={},
         )
         self.watch = Watch(
-            lambda: dataclasses.replace(self.stats, sinks={"loki": self.sink}),
+            lambda: dataclasses.replace(self.stats, sinks={} if self.removed else {"loki": self.sink}),
             self.receive,
             clock=lambda: self.seconds,
             now=lambda: START + timedelta(seconds=self.seconds),
@@ -71,6 +73,14 @@ class Pipeline:
         self.seconds += seconds
         self.sink = dataclasses.replace(self.sink, **changes)
         return self.checked()
+
+    def without_sink_after(self, seconds: float) -> list[Alert]:
+        """Move the clock and check while the sink is removed."""
+        self.seconds += seconds
+        self.removed = True
+        told = self.checked()
+        self.removed = False
+        return told
 
     def checked(self) -> list[Alert]:
         before = len(self.told)
@@ -206,6 +216,80 @@ def test_a_loss_is_never_over() -> None:
     pipeline = Pipeline()
     pipeline.sink_after(5, dropped={"sink_error": 1})
     assert pipeline.sink_after(600) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"), [({"state": "down"}, "sink_unavailable"), ({"queued": 900}, "queue_filling")]
+)
+def test_a_sink_that_is_removed_while_in_trouble_is_told_to_be_removed_not_well(
+    trouble: dict[str, Any], kind: str
+) -> None:
+    pipeline = Pipeline()
+    pipeline.sink_after(5, **trouble)
+    [alert] = pipeline.without_sink_after(20)
+    assert (alert.kind, alert.sink, alert.resolved) == (kind, "loki", True)
+    assert alert.message == "the sink loki was removed, after 20 seconds"
+    assert pipeline.without_sink_after(600) == []
+
+
+@pytest.mark.parametrize("seen_missing", [True, False])
+def test_the_losses_of_a_sink_that_is_added_again_are_told_from_the_first_on(seen_missing: bool) -> None:
+    pipeline = Pipeline(cooldown_seconds=10)
+    pipeline.sink_after(5, accepted=100, dropped={"sink_error": 100})
+    if seen_missing:
+        assert pipeline.without_sink_after(5) == []
+    [alert] = pipeline.sink_after(20, accepted=60, dropped={"sink_error": 50})
+    assert alert.figures == {"sink_error": 50}
+    [alert] = pipeline.sink_after(20, accepted=61, dropped={"sink_error": 51})
+    assert alert.figures == {"sink_error": 1}
+
+
+def test_a_sink_that_is_removed_and_added_while_the_program_runs_is_told_as_what_it_is() -> None:
+    class Lossy(CollectingSink):
+        name = "lossy"
+
+        def write(self, batch: Batch, /) -> None:
+            raise ValueError
+
+    class Away(CollectingSink):
+        name = "away"
+
+        def write(self, batch: Batch, /) -> None:
+            raise RetryableError("away")
+
+    told: list[Alert] = []
+
+    def wait_until(is_so: Callable[[], bool]) -> None:
+        until = time.monotonic() + 30
+        while not is_so():
+            assert time.monotonic() < until, told
+            time.sleep(0.01)
+
+    def lost() -> int:
+        """How many records the alerts say that the sink has lost."""
+        return sum(int(alert.figures["sink_error"]) for alert in told if alert.sink == "lossy")
+
+    with configure_logging(
+        sinks=[],
+        access_log=False,
+        on_alert=told.append,
+        alert_interval_seconds=0.05,
+        alert_cooldown_seconds=0.1,
+        alert_max_per_hour=1_000,
+    ) as handle:
+        handle.add_sink(Away(), circuit_breaker_threshold=1)
+        log.info("x")
+        wait_until(lambda: bool(told))
+        handle.remove_sink("away", 0.1)
+        wait_until(lambda: told[-1].resolved)
+        assert told[-1].message.startswith("the sink away was removed, after ")
+        for count in (20, 10):
+            told.clear()
+            handle.add_sink(Lossy())
+            for _ in range(count):
+                log.info("x")
+            wait_until(lambda: lost() >= count)  # noqa: B023
+            handle.remove_sink("lossy", 1)
 
 
 def test_no_receiver_gets_more_than_its_share_of_an_hour() -> None:

@@ -12,6 +12,7 @@ import inspect
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -255,15 +256,13 @@ class Delivery(OfOneProcess):
                 self._drop("sink_closed", len(wanted))
                 self._queue.note_lost(None, self.name)
                 return
-            kept, evicted = self._inbox.fit(wanted, size)
-            lost = len(wanted) - len(kept) + evicted
-            gone = self._inbox.evict(evicted)
-            self._inbox.extend(kept, size if kept is wanted else size_of(kept))
-            if lost:
-                self._drop("inbox_full", lost)
+            lost = self._inbox.put(wanted, size, waited_for=self.room != (NEVER, NEVER))
+            for reason, gone in lost.items():
+                self._drop(reason, len(gone))
             if self._queue.watched and (lost or len(wanted) < len(items)):
-                stay = set(map(id, kept))
-                self._queue.note_lost([*gone, *(item for item in items if id(item) not in stay)], self.name)
+                there = set(map(id, wanted))
+                away = (item for item in items if id(item) not in there)
+                self._queue.note_lost(chain(away, *lost.values()), self.name)
         if lost:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
@@ -445,7 +444,7 @@ class Delivery(OfOneProcess):
                 await self._linger()
         else:
             with self._queue.lock:
-                self._held = self._inbox.take(self.options.batch_max_records, self._batch_max_bytes)
+                self._held = self._inbox.take(self._sender.max_records, self._batch_max_bytes)
             if not self._sender.failures:
                 self._since = self._loop.time()
             self._arrived.set()
@@ -657,7 +656,7 @@ class Delivery(OfOneProcess):
 
     def _read(self) -> list[Record]:
         assert self._spool is not None  # noqa: S101 - as above
-        records = self._spool.read(self.options.batch_max_records, self._batch_max_bytes)
+        records = self._spool.read(self._sender.max_records, self._batch_max_bytes)
         stats = self._spool.stats()
         with self._queue.lock:
             self._carry_over(stats)

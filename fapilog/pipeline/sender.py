@@ -60,9 +60,19 @@ class Sender:
         """How often in a row it has failed, whichever batch it was."""
         self._tries = 0
         """How often the oldest batch has failed."""
+        self._again: int | None = None
+        """How many records that batch has; None if it has not failed."""
         self.write = sabotaged(sink.write)
         self._options = options
         self._coroutine = inspect.iscoroutinefunction(sink.write)
+
+    @property
+    def max_records(self) -> int:
+        """How many records the next batch may have: one that failed is sent again as it was.
+
+        Then a far end that may have it already can tell that it is the same.
+        """
+        return self._again or self._options.batch_max_records
 
     async def send(self, batch: Batch, failed: Exception | None = None) -> Outcome:
         """Write a batch, in parts if it must be; never raises.
@@ -93,11 +103,12 @@ class Sender:
                 outcome.error = error
                 outcome.in_doubt = len(part) if getattr(error, "ambiguous", False) else 0
                 self._tries += 1
+                self._again = len(part)
                 limit = self._options.max_retry_attempts
                 if limit is not None and self._tries > limit:
                     report(f"sink {self.name} gave up on {len(part)} records: {said(error)}")
                     outcome.drop(list(part), "retries_exhausted")
-                    self._tries = 0
+                    self._forget()
                 return outcome
             except Exception as error:  # noqa: BLE001 - whatever a sink raises, the others go on
                 report(f"sink {self.name} lost {len(part)} records: {said(error)}", key=f"sink_error {self.name}")
@@ -105,14 +116,16 @@ class Sender:
             else:
                 outcome.delivered += len(part)
                 self.succeed(part)
-            self.failures = self._tries = 0
+            self.failures = 0
+            self._forget()
             self.state = "up"
         return outcome
 
     def succeed(self, batch: Batch) -> None:
         """Take note of a batch that was delivered."""
         self.delays = self.delays.observe(max(0.0, (time.time_ns() - batch[0].timestamp_ns) / 1e9))
-        self.failures = self._tries = 0
+        self.failures = 0
+        self._forget()
         self.state = "up"
 
     def stall(self) -> None:
@@ -150,6 +163,11 @@ class Sender:
         else:
             middle = len(part) // 2
             parts.extendleft((part[middle:], part[:middle]))
+
+    def _forget(self) -> None:
+        """Begin with another batch."""
+        self._tries = 0
+        self._again = None
 
     def fail(self, error: Exception) -> None:
         """Count a failure; after enough of them in a row, or where somebody has to mend something, the sink is down."""

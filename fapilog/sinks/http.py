@@ -27,8 +27,10 @@ def _numbers(value: Any) -> Any:
 class HttpSink(NetworkSink):
     """Send each batch as the body of one request.
 
-    The same batch has the same ``Idempotency-Key`` whenever it is sent again, so that the far end can tell. What its
-    answers mean is a table in `fapilog.transport.answer`.
+    A batch that was not accepted is sent again as it was, with the same ``Idempotency-Key``, so that the far end can
+    tell if it has it already. Only where some of its records are given up for want of room, and where the next process
+    sends what this one left in the spool, is it another batch. What the answers mean is a table in
+    `fapilog.transport.answer`.
     """
 
     method: Literal["POST", "PUT"] = "POST"

@@ -19,7 +19,7 @@ QUICK: dict[str, Any] = {
 
 
 @contextmanager
-def service(sink: str, spool: Path, **options: Any) -> Iterator[Handle]:
+def service(sink: str, spool: Path, /, **options: Any) -> Iterator[Handle]:
     """Log to a sink of that type; at the end the account is exact."""
     with configure_logging(
         sinks=[{"type": sink, **QUICK, **options}], spool_path=spool, access_log=False, shutdown_timeout_seconds=2

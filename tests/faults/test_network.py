@@ -22,7 +22,7 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fapilog.pipeline.sender.FIRST_DELAY_SECONDS", 0.05)
 
 
-def service(url: str, spool: Path, **options: Any) -> AbstractContextManager[Handle]:
+def service(url: str, spool: Path, /, **options: Any) -> AbstractContextManager[Handle]:
     """Log to *url*."""
     return far_end.service("http", spool, endpoint=url, **options)
 
@@ -79,6 +79,23 @@ def test_f071_an_answer_that_never_comes_is_ambiguous_and_the_same_bytes_are_sen
     assert arrived(receiver) == list(range(1, 11))
     assert copies(receiver) == 20 <= stats.ambiguous
     assert len({request["headers"]["idempotency-key"] for request in receiver.report()["requests"]}) == 1
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_f071_a_batch_has_one_key_however_often_it_is_sent_and_whatever_comes_meanwhile(
+    receiver: Receiver, tmp_path: Path, spool: bool
+) -> None:
+    receiver.behave({"do": "accept", "times": 1}, {"do": "status", "status": 502, "keep": True, "times": 3})
+    with service(receiver.url(), tmp_path, spool=spool) as handle:
+        for number in range(200):
+            say(1, number)
+            time.sleep(0.005)
+        stats = wait(handle, lambda stats: stats.delivered == 200)
+    requests = receiver.report()["requests"]
+    assert len([request for request in requests if request["status"] == 502]) == 3
+    batches = {request["headers"]["idempotency-key"]: request["records"] for request in requests}
+    assert sum(batches.values()) == 200  # so no record had two keys
+    assert copies(receiver) == stats.ambiguous > 0
 
 
 def test_f071_an_answer_after_the_deadline_is_ambiguous(receiver: Receiver, tmp_path: Path) -> None:

@@ -97,35 +97,50 @@ def levels_of(sink: CollectingSink) -> Counter[str]:
     return Counter(record["level"] for record in sink.records if record["logger"] != "fapilog")
 
 
-def test_f032_a_full_queue_drops_the_lowest_levels_first_counts_each_and_tells_it_afterwards() -> None:
+@pytest.mark.parametrize("overflow", ["drop", "auto"])
+def test_f032_what_is_full_gives_up_the_lowest_levels_first_counts_each_and_tells_it_afterwards(overflow: str) -> None:
     sink = Gated()
-    with logging_to(
-        sink, queue_maxsize=1_000, queue_overflow="drop", level="debug", gated={"level": "debug"}
-    ) as handle:
+    called: Counter[str] = Counter(info=1, error=1)
+    gated = {"level": "debug", "linger_seconds": 0}
+    with logging_to(sink, queue_maxsize=1_000, queue_overflow=overflow, level="debug", gated=gated) as handle:
+
+        def flood(count: int, *levels: str) -> None:
+            for number in range(count):
+                for level in levels:
+                    getattr(log, level)("flood")
+                    called[level] += 1
+                if number % 100 == 99:  # so that nothing is lost at the door
+                    _until(handle, lambda stats: not stats.queue_records)
+
         log.info("first")
-        assert sink.reached.wait(10)
-        handle._runtime.worker._hand_out = _nothing  # type: ignore[method-assign]
-        time.sleep(0.2)
-        called: Counter[str] = Counter(info=1)
-        for _ in range(500):
-            for level in ("debug", "info", "warning", "error"):
-                getattr(log, level)("flood")
-                called[level] += 1
-        dropped = sum(handle.stats().dropped.values())
-        del handle._runtime.worker._hand_out
+        assert sink.reached.wait(30)
+        _until(handle, lambda stats: stats.sinks["gated"].state == "stalled")
+        on_a_loop(lambda: flood(600, "debug", "info"))
+        assert handle.stats().sinks["gated"].queued == 899
+        on_a_loop(lambda: flood(300, "warning", "error"))
+        assert handle.stats().sinks["gated"].dropped == {"inbox_full": 800}
+        on_a_loop(lambda: flood(500, "error"))
+        on_a_loop(lambda: flood(100, "debug", "info", "warning"))
+        stats = handle.stats()
+        dropped = stats.sinks["gated"].dropped["inbox_full"]
         sink.gate.set()
-        handle.flush(20)
+        assert handle.flush(30).ok
         log.error("again")
-        handle.flush(20)
+        assert handle.flush(30).ok
+        assert stats.dropped == {}
         kept = levels_of(sink)
-        called["error"] += 1
-        assert sum(kept.values()) + dropped == called.total()
-        lost = {level: called[level] - kept[level] for level in called}
-        assert lost["debug"] >= lost["info"] >= lost["warning"] > 0
-        assert abs(lost["error"] - lost["warning"]) <= 1  # both only when it was truly full
+        assert kept == {"info": 1, "warning": 200, "error": 801}
+        assert kept.total() + dropped == called.total()
     [told] = [record for record in sink.records if record["event"] == "records were dropped"]
-    assert (told["dropped"], told["reasons"]) == (dropped, {"queue_full": dropped})
+    assert (told["sink"], told["dropped"], told["reasons"]) == ("gated", dropped, {"inbox_full": dropped})
     assert told["first_dropped"] <= told["last_dropped"]
+
+
+def _until(handle: Handle, condition: Callable[[Stats], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition(handle.stats()):
+        assert time.monotonic() < until, handle.stats()
+        time.sleep(0.001)
 
 
 async def _nothing() -> None:

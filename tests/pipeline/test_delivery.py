@@ -212,7 +212,7 @@ def test_records_that_linger_share_a_batch() -> None:
     assert [len(batch) for batch in sink.batches] == [10]
 
 
-def test_a_full_inbox_drops_the_lowest_levels_and_counts_them(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_inbox_gives_up_the_lowest_levels_and_counts_them(capfd: pytest.CaptureFixture[str]) -> None:
     sink = GatedSink()
     with delivering(sink, max_records=10) as pipeline:
         pipeline.put(INFO)
@@ -225,7 +225,7 @@ def test_a_full_inbox_drops_the_lowest_levels_and_counts_them(capfd: pytest.Capt
         sink.gate.set()
         assert pipeline.worker.flush(10).ok
         assert pipeline.stats().balanced
-    assert [record.level for batch in sink.batches for record in batch] == [INFO] * 9 + [ERROR] * 2
+    assert [record.level for batch in sink.batches for record in batch] == [INFO] * 3 + [ERROR] * 8
     assert "sink tried is too slow" in capfd.readouterr().err
 
 
@@ -257,6 +257,56 @@ def test_a_full_inbox_with_drop_oldest_makes_room_for_the_newest() -> None:
         assert pipeline.worker.flush(10).ok
         assert pipeline.stats().dropped == {"inbox_full": 6}
     assert [record["id"] for record in sink.records] == [f"i-{number}" for number in [1, *range(8, 18)]]
+
+
+def test_a_record_that_gives_way_in_an_inbox_is_told_to_who_waits_for_it() -> None:
+    sink = GatedSink()
+    with delivering(sink, max_records=10) as pipeline:
+        pipeline.put(INFO)
+        pipeline.worker.attach()
+        assert sink.reached.wait(30)
+        first, second = b'{"n":1,"id":"i-', b'{"n":2,"id":"i-'
+        lost = {front: pipeline.queue.watch(front) for front in (first, second)}
+        for front in lost:
+            pipeline.queue.put(INFO, 0, front)
+        pipeline.put(*[INFO] * 6)
+        pipeline.worker.flush(0.1)
+        assert lost == {first: set(), second: set()}
+        pipeline.put(*[ERROR] * 3)
+        pipeline.worker.flush(0.1)
+        assert lost == {first: {"tried"}, second: set()}
+
+
+def test_a_batch_that_failed_is_sent_again_as_it_was_whatever_came_meanwhile() -> None:
+    class Busy(CollectingSink):
+        pipeline: Pipeline
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tried: list[list[bytes]] = []
+
+        def write(self, batch: Batch, /) -> None:
+            self.tried.append(batch.lines)
+            if not 2 <= len(self.tried) <= 4:
+                return
+            self.pipeline.put(INFO)
+            until = time.monotonic() + 30
+            while self.pipeline.delivery.waiting < 1 + len(self.tried) and time.monotonic() < until:
+                time.sleep(0.001)
+            raise RetryableError("busy", ambiguous=True)
+
+    sink = Busy()
+    with delivering(sink) as pipeline:
+        sink.pipeline = pipeline
+        pipeline.put(INFO)
+        pipeline.worker.attach()
+        assert pipeline.worker.flush(30).ok
+        with pipeline.queue.lock:  # both in one batch
+            pipeline.put(INFO, INFO)
+        assert pipeline.worker.flush(30).ok
+        assert pipeline.stats().ambiguous == 6
+    assert [len(lines) for lines in sink.tried] == [1, 2, 2, 2, 2, 3]
+    assert sink.tried[1] == sink.tried[2] == sink.tried[3] == sink.tried[4]
 
 
 def test_a_record_evicted_from_the_queue_counts_for_every_sink() -> None:

@@ -381,3 +381,27 @@ def test_a_fault_of_ours_in_the_spool_loses_nothing(
         pipeline.wait_until(lambda stats: stats.delivered == 11)
     assert sink.numbers == list(range(1, 12))
     assert "cannot spool: ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_batch_that_failed_is_sent_again_as_it_was_when_it_waits_on_disk_with_others(tmp_path: Path) -> None:
+    class Busy(Remote):
+        pipeline: Pipeline
+        tried: list[list[bytes]]
+
+        async def write(self, batch: Batch, /) -> None:
+            self.tried.append(batch.lines)
+            if len(self.tried) > 2:
+                return
+            self.pipeline.put()
+            spooled = 2 + len(self.tried)
+            self.pipeline.wait_until(lambda stats: stats.spooled == spooled, 30)
+            raise RetryableError("busy", ambiguous=True)
+
+    sink = Busy()
+    sink.tried = []
+    with spooling(sink, tmp_path) as pipeline:
+        sink.pipeline = pipeline
+        pipeline.put(2)
+        assert pipeline.wait_until(lambda stats: stats.delivered == 4, 30).ambiguous == 4
+    assert [len(lines) for lines in sink.tried] == [2, 2, 2, 2]
+    assert sink.tried[0] == sink.tried[1] == sink.tried[2]
