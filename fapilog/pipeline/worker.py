@@ -98,8 +98,8 @@ class Worker(OfOneProcess):
         self._starting_thread: int | None = None
         self._ended = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._asked: dict[Coroutine[Any, Any, Any], Future[Any] | None] = {}
-        """What others wait for."""
+        self._asked: set[Future[Any]] = set()
+        """What others wait for and the loop has not begun."""
         self._failures: deque[float] = deque(maxlen=_RESTARTS)
         self._aborted = False
         self._abort = asyncio.Event()
@@ -186,7 +186,7 @@ class Worker(OfOneProcess):
                 self._give_up("worker_failed")
             return self._result()
         self._ended = True
-        closing = self._run_there(self._close(timeout_seconds))
+        closing = self._run_there(lambda: self._close(timeout_seconds))
         try:
             deadline = time.monotonic() + timeout_seconds + 2 * _GRACE_SECONDS
             # In short steps: Python sees a signal that came just before a wait only after it.
@@ -213,10 +213,10 @@ class Worker(OfOneProcess):
                 return
         delivery.reopen()
         try:
-            self._ask(self._add(delivery), self._block_timeout_seconds)
+            self._ask(lambda: self._add(delivery), self._block_timeout_seconds)
         except BaseException:  # also of somebody who does not want to wait
             with contextlib.suppress(RuntimeError):
-                self._run_there(self._give_back(delivery))
+                self._run_there(lambda: self._give_back(delivery))
             raise
 
     def remove(self, delivery: Delivery, timeout_seconds: float) -> SinkStats:
@@ -232,11 +232,11 @@ class Worker(OfOneProcess):
                 _close_unstarted(delivery)
                 with self.queue.lock:
                     return delivery.stats()
-        return self._ask(self._remove(delivery, timeout_seconds), self._block_timeout_seconds + timeout_seconds)
+        return self._ask(lambda: self._remove(delivery, timeout_seconds), self._block_timeout_seconds + timeout_seconds)
 
-    def _ask(self, coroutine: Coroutine[Any, Any, _T], seconds: float) -> _T:
-        """Run it on the worker's loop; a little more time than it should take is too much."""
-        asked = self._run_there(coroutine)
+    def _ask(self, make: Callable[[], Coroutine[Any, Any, _T]], seconds: float) -> _T:
+        """Run that on the worker's loop; a little more time than it should take is too much."""
+        asked = self._run_there(make)
         try:
             return asked.result(seconds + 4 * _GRACE_SECONDS)
         except FutureTimeoutError:
@@ -286,22 +286,27 @@ class Worker(OfOneProcess):
         return self._thread is not None and self._thread.is_alive() and not _is_ours()
 
     def _submit(self, timeout_seconds: float, *, durable: bool, empty: bool) -> Future[FlushResult]:
-        return self._run_there(self._flush(timeout_seconds, durable=durable, empty=empty))
+        return self._run_there(lambda: self._flush(timeout_seconds, durable=durable, empty=empty))
 
-    def _run_there(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Run it on the worker's loop.
+    def _run_there(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Run on the worker's loop what *make* returns. It is called there: what the loop never begins was never made.
 
         Raises:
             RuntimeError: The loop is closed.
         """
-        self._asked[coroutine] = None  # first: the worker may end this very moment
+        asked: Future[_T] = Future()
+
+        def begin() -> None:
+            self._asked.discard(asked)
+            task = self._loop.create_task(make())
+            task.add_done_callback(lambda done: _pass_on(done, asked))
+
+        self._asked.add(asked)  # first: the worker may end this very moment
         try:
-            asked = self._asked[coroutine] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._loop.call_soon_threadsafe(begin)
         except RuntimeError:
-            coroutine.close()  # or Python warns that nobody awaited it
-            del self._asked[coroutine]
+            self._asked.discard(asked)
             raise
-        asked.add_done_callback(lambda _done: self._asked.pop(coroutine, None))
         if self._loop.is_closed():
             asked.cancel()
         return asked
@@ -310,7 +315,7 @@ class Worker(OfOneProcess):
         """Let the worker look at the queue; called from any thread, and from signal handlers."""
         if self._thread is None:
             self._start()
-        elif not self._loop.is_closed():
+        if self._thread is not None and not self._loop.is_closed():  # also if another thread has just started it
             try:
                 self._loop.call_soon_threadsafe(self._event.set)
             except RuntimeError:  # it was closed between the question and the call
@@ -361,10 +366,8 @@ class Worker(OfOneProcess):
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
-        for coroutine, asked in list(self._asked.items()):  # it was too late to begin with these
-            coroutine.close()
-            if asked is not None:
-                asked.cancel()
+        for asked in list(self._asked):  # it was too late to begin with these
+            asked.cancel()
 
     def _go_on(self, error: BaseException) -> None:
         """Start anew what a fault has ended; after many faults in a short time do without the pump."""
@@ -742,6 +745,17 @@ def _own_context() -> contextvars.Context:
     context = contextvars.Context()
     context.run(current_request.set, OURSELVES)
     return context
+
+
+def _pass_on(task: "asyncio.Task[_T]", asked: Future[_T]) -> None:
+    """Give *asked* what became of *task*, unless nobody waits any more."""
+    with contextlib.suppress(futures.InvalidStateError):
+        if task.cancelled():
+            asked.cancel()
+        elif (error := task.exception()) is not None:
+            asked.set_exception(error)
+        else:
+            asked.set_result(task.result())
 
 
 async def _until_cancelled() -> None:
