@@ -114,10 +114,15 @@ class Scanner:
                     found += texts.flags(said, self._rule)
                 if "</" in said:
                     found += texts.elements(said, self._rule)
+                if "input_value=" in said:
+                    found += texts.invalid(said, self._rule)
         if self._hides is not None and "=" in said and ("?" in said or "#" in said):
             found += [(start, end, "url_parameter") for start, end in texts.parameters(said, self._hides)]
-        if self._hides is not None and "://" in said:
-            found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
+        if self._hides is not None:
+            if "://" in said:
+                found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
+            if ("%" in said and "40" in said) or "\\/" in said:
+                found += [(start, end, "url_userinfo") for start, end in texts.escaped_userinfo(said)]
         if self._credentials and len(said) >= _SHORTEST_WITH_WORD and self._may_hold_credential(said):
             cut = _CUT.search(said)
             if cut:  # of a credential that was cut not enough may be left to know it by

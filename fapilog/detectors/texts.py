@@ -12,11 +12,15 @@ Secret: TypeAlias = Callable[[str], str | None]
 """Returns the rule by which the value under a name is secret, or None."""
 
 _PAIR: Final = re.compile(
-    r"(?<![\w.\-])(?!(?<=\\)u[0-9a-fA-F]{4})(?P<name>(?:[\w.\-]|\\u[0-9a-fA-F]{4})++)(?P<index>(?:\[\w{0,32}\])*+)(?P<quote>\\*+[\"']|&quot;|%22)?+\]?+"
-    r"(?P<gap>[ \t]{0,4}(?:=>|:=|={1,3}|:)\s{0,4}(?:[|>][+\-]?\s{1,16})?|%3[DdAa]|[ \t]{1,4}->[ \t]{1,4}"
+    r"(?<![\w.\-])(?!(?<=\\)u[0-9a-fA-F]{4})(?P<name>(?:[\w.\-]|\\u[0-9a-fA-F]{4})++)(?P<index>(?:\[\w{0,32}\])*+)(?P<quote>\\*+[\"']|&quot;|%22|[*`]{1,3})?+(?:\]|%5[Dd])?+(?:\x1b\[[\d;]{0,12}m){0,4}"
+    r"(?P<gap>[ \t\xa0]{0,64}(?:=>|:=|={1,3}|:)(?:[*`]{1,3}(?=\s))?\s{0,4}[ \t\xa0]{0,64}"
+    r"(?P<block>[|>][+\-]?\s{1,64})?|%3[DdAa]|[ \t]{1,4}->[ \t]{1,4}"
     r"|[ \t]{0,4},[ \t]{0,4}(?=b?\\*[\"']))"
 )
-_QUOTED: Final = re.compile(r"[bBrRuUfF]{0,2}(\\*+)([\"'])")
+_COLOUR: Final = re.compile(r"\x1b\[(?:\d{0,3};){0,4}\Z")
+_COLOURS: Final = re.compile(r"(?:\x1b\[[\d;]{0,12}m){1,4}")
+_COLOUR_END: Final = re.compile(r"\d{0,3}m")
+_QUOTED: Final = re.compile(r"[bBrRuUfF]{0,2}(\\*+)(\"\"\"(?!\")|'''(?!')|[\"'])")
 _OPENED: Final = re.compile(r"[\w.]{0,64}[\[({]")
 _BRACKETS: Final = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|[\[\](){}]", re.DOTALL)
 _SCHEME: Final = re.compile(
@@ -35,13 +39,29 @@ _BARE: Final = re.compile(
 )
 _ASSIGNED: Final = re.compile(r"[ \t]{1,4}=[ \t]{1,4}(?=[^\s=])")
 _MEMBER: Final = re.compile(r"\\{0,8}[\"'][ \t]{0,4}:")
-_LINE: Final = re.compile(r"[^\r\n\"'<>]++")
+_LINE_END: Final = re.compile(r"[\r\n]|\Z")
+_LINE: Final = re.compile(
+    r"(?:[=:,{\[(] {0,2}(?:\"(?:[^\"\\\r\n]|\\.)*+\"|'(?:[^'\\\r\n]|\\.)*+'|\\++\"[^\"\r\n]*+\"|\\++'[^'\r\n]*+')"
+    r"|[^\r\n\"'<>\\]"
+    r"|[\"'](?=\w|\s?;)"
+    r"|\\++(?![\"'])"
+    r"|<(?![/\s]|\Z)"
+    r"|>(?=[\w;]))++"
+)
+"""A header to where it ends: quotes within it are its own, one that no sign comes before is of what stands around."""
+
 _WHOLE_LINE: Final = ("cookie", "cookies", "set_cookie", "passphrase", "proxy_authorization", "authorization")
 _NOTHING: Final = frozenset(
     {"none", "null", "nil", "undefined", "-", "''", '""', "***", "****", "[redacted]", "redacted"}
 )
 _FLAG: Final = re.compile(r"(?<![\w\-])--?([A-Za-z][\w\-]{1,63})[ \t]{1,4}(?![\-\s])")
-_ELEMENT: Final = re.compile(r"<(?:[\w\-]{1,32}:)?([\w.\-]{1,64})(?:\s[^<>]{0,256})?>([^<]{1,4096})<")
+_ELEMENT: Final = re.compile(
+    r"<(?:[\w\-]{1,32}:)?(?:"
+    r"[\w.\-]{1,32}\s(?:[^<>]{0,128}\s)?(?:name|key)=\\?[\"'](?P<attribute>[\w.\- ]{1,64})\\?[\"'][^<>]{0,128}"
+    r"|key>(?P<key>[^<>]{1,64})</key>\s{0,64}<\w{1,16}"
+    r"|(?P<tag>[\w.\-]{1,64})(?:\s[^<>]{0,256})?"
+    r")>\s{0,16}(?:<!\[CDATA\[(?P<data>(?:[^\]]|\](?!\]>))++)|(?P<text>[^<]++)(?=<|\Z))"
+)
 _ENCODED: Final = re.compile(r"[0-9A-Fa-f]{2}")
 _ESCAPE: Final = re.compile(r"\\u[0-9a-fA-F]{4}")
 
@@ -55,7 +75,7 @@ def pairs(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
         rule = _rule_of(match, text, secret)
         if rule is None:
             continue
-        start, end = _value(text, match.end(), rule)
+        start, end = _value(text, match.end(), rule, match)
         if match["gap"].lstrip()[:1] == "," and _MEMBER.match(text, end):  # "Cookie", "value": …
             continue
         at = end
@@ -74,6 +94,8 @@ def _rule_of(match: re.Match[str], text: str, secret: Secret) -> str | None:
         name = name[1:]
     elif start and text[start - 1] == "%" and _ENCODED.match(name):  # the end of what is percent-encoded
         name = name[2:]
+    elif start and text[start - 1] in "[;" and _COLOUR.search(text, max(0, start - 20), start):
+        name = _COLOUR_END.sub("", name, count=1)
     name = name[-128:].strip(".-")
     if not name:
         return None
@@ -88,27 +110,58 @@ def _rule_of(match: re.Match[str], text: str, secret: Secret) -> str | None:
     return rule
 
 
-def _value(text: str, at: int, rule: str, *, typed: bool = False) -> Span:
-    """Return where the value begins and ends that starts there."""
+def _value(text: str, at: int, rule: str, named: re.Match[str] | None = None) -> Span:
+    """Return where the value begins and ends that starts there; *named* is what was read before it."""
+    colours = _COLOURS.match(text, at)
+    at = colours.end() if colours else at
+    if named is not None and "\n" in (named["block"] or ""):
+        return at, _block(text, at)
     quoted = _QUOTED.match(text, at)
     if quoted:
         return quoted.end(), _closing(text, quoted.end(), quoted[2], len(quoted[1]))
     if _OPENED.match(text, at):
         return at, _balanced(text, at)
-    if rule.endswith(_WHOLE_LINE):
-        line = _LINE.match(text, at)
-        return at, line.end() if line else at
+    if named is not None and rule.endswith(_WHOLE_LINE):
+        return at, _header(text, at, named.start() if named["quote"] is None else 0)
     scheme = _SCHEME.match(text, at)
     bare = _BARE.match(text, scheme.end() if scheme else at)
-    assigned = _ASSIGNED.match(text, bare.end()) if bare and not typed else None
+    assigned = _ASSIGNED.match(text, bare.end()) if bare and named is not None else None
     if assigned:  # what was taken for the value is its type, as in a line of source
-        return at, _value(text, assigned.end(), rule, typed=True)[1]
+        return at, _value(text, assigned.end(), "")[1]
     return at, bare.end() if bare else at
 
 
-def _closing(text: str, at: int, quote: str, escapes: int) -> int:
-    """Return where a quoted value ends. Its quotes have *escapes* backslashes; those inside it have more."""
-    while (found := text.find(quote, at)) >= 0:
+def _header(text: str, at: int, name: int) -> int:
+    """Return where a header's value ends that begins *at*, its name at *name*: with its line, or the quote around."""
+    if text[name - 1 : name] in ('"', "'"):
+        before = name - 1
+        while before and text[before - 1] == "\\":
+            before -= 1
+        return _closing(text, at, text[name - 1], name - 1 - before, _line_end(text, at))
+    line = _LINE.match(text, at)
+    return line.end() if line else at
+
+
+def _line_end(text: str, at: int) -> int:
+    end = _LINE_END.search(text, at)
+    return end.start() if end else len(text)
+
+
+def _block(text: str, at: int) -> int:
+    """Return where a block of YAML ends whose first line begins *at*: before what is indented less."""
+    indent = text[text.rfind("\n", 0, at) + 1 : at]
+    stop = _line_end(text, at)
+    more = indent and re.compile(rf"(?:\r?\n(?:{indent}[^\r\n]*|[ \t]*(?=\r?\n)))*+").match(text, stop)
+    return more.end() if more else stop
+
+
+def _closing(text: str, at: int, quote: str, escapes: int, stop: int | None = None) -> int:
+    """Return where a quoted value ends, at the latest at *stop*.
+
+    Its quotes have *escapes* backslashes; those inside it have more.
+    """
+    stop = len(text) if stop is None else stop
+    while (found := text.find(quote, at, stop)) >= 0:
         before = found
         while before > at and text[before - 1] == "\\":
             before -= 1
@@ -119,7 +172,7 @@ def _closing(text: str, at: int, quote: str, escapes: int) -> int:
         if backslashes == escapes or (backslashes > escapes and (backslashes - escapes) % (2 * (escapes + 1)) == 0):
             return found - escapes
         at = found + 1
-    return len(text)
+    return stop
 
 
 def _balanced(text: str, at: int) -> int:
@@ -148,28 +201,66 @@ def flags(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
 def elements(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
     """Find the content of XML elements with a secret name."""
     for match in _ELEMENT.finditer(text):
-        rule = secret(match[1])
+        names = [match[name] for name in ("attribute", "key", "tag") if match[name]]
+        rule = next(filter(None, map(secret, names)), None)
         if rule is not None:
-            yield *match.span(2), rule
+            yield *match.span("data" if match["data"] else "text"), rule
 
 
-_NAMED: Final = re.compile(
-    r"(?<![\w\-])(?:name|key)(?:\\*[\"'])?\s{0,4}[:=]\s{0,4}\\*[\"']([\w. \-]{1,64})\\*[\"'],?\s{1,16}"
-    r"(?:\\*[\"'])?value(?:\\*[\"'])?\s{0,4}[:=]\s{0,4}(?=\\*[\"'])"
+_NAME: Final = (
+    r"(?<![\w\-])(?:name|key|header|field)(?:\\*[\"'])?\s{0,4}[:=]\s{0,4}\\*[\"'](?P<name>[\w. \-]{1,64})\\*[\"']"
+)
+_ITS: Final = r"(?<![\w\-])values?(?:\\*[\"'])?\s{0,4}[:=]\s{0,4}"
+_BETWEEN: Final = r"(?:,\s{0,32}|\s{1,32})(?:\\*[\"'])?"
+_NAMED: Final = re.compile(rf"{_NAME}{_BETWEEN}{_ITS}(?=\\*[\"']|\[)", re.IGNORECASE)
+_NAMED_AFTER: Final = re.compile(
+    rf"{_ITS}(?P<value>\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\\++\"[^\"]*+\"|\[[^\[\]]*+\]|[\w.\-]++){_BETWEEN}{_NAME}",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
 def named(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
     """Find the values of pairs that are written out: ``name="password" value="…"``, in XML, JSON or a repr."""
     for match in _NAMED.finditer(text):
-        rule = secret(match[1])
+        rule = secret(match["name"])
         if rule is not None:
             yield *_value(text, match.end(), ""), rule
+    for match in _NAMED_AFTER.finditer(text):
+        rule = secret(match["name"])
+        if rule is not None:
+            yield *_value(text, match.start("value"), ""), rule
+
+
+_INVALID: Final = re.compile(r"^([\w.\-]{1,256})\n[^\n]{0,512}?\[type=\w{1,64}, input_value=", re.MULTILINE)
+_INPUT_END: Final = re.compile(r", input_type=|$", re.MULTILINE)
+
+
+def invalid(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
+    """Find the inputs that pydantic tells of in the text of a ValidationError, below the name of the field."""
+    for match in _INVALID.finditer(text):
+        rule = next(filter(None, map(secret, match[1].split("."))), None)
+        end = _INPUT_END.search(text, match.end())
+        if rule is not None and end is not None:
+            yield match.end(), end.start(), rule
 
 
 _URL_END: Final = re.compile(r"[\s\"'<>`\\]|\Z")
+_MORE_PASSWORD: Final = re.compile(r"(?:[\"'<>`\\][^\s\"'<>`\\/@,:;=)}\]][^\s\"'<>`\\/@]{0,64}){1,8}@(?=[\w\[])")
+"""What goes on behind a sign that ends a URL elsewhere, where only a password may have it."""
+
+_MAX_USERINFO: Final = 512
+_OPEN_PASSWORD: Final = re.compile(r"[^\s/@:]{0,256}:(?![0-9]{1,5}(?![^\"'<>`\\]))[^\s/?#@\"'<>`\\]{0,256}\Z")
+_CUT_OFF: Final = re.compile(r"<\+[0-9]+ more>\Z")
 _PATH_BEGIN: Final = re.compile(r"[/?#]")
 _PORT: Final = re.compile(r"[^\s/@:]*(?::[0-9]{1,5})?\Z")
+_ESCAPED_USERINFO: Final = re.compile(
+    r":(?:\\{1,4}/){2}[^\s/@:\"'\\]{0,128}:([^\s/@\"'\\]{1,256})(?:@|(?=<\+[0-9]+ more>\Z))"
+)
+_ENCODED_USERINFO: Final = re.compile(
+    r"(?::|%(?:25){0,3}3A)(?:/|%(?:25){0,3}2F){2}(?:[^\s&=/@:%?#\"'<>]|%(?!(?:25){0,3}(?:3A|2F|40))){0,256}(?::|%(?:25){0,3}3A)"
+    r"((?:[^\s&=/@%?#\"'<>]|%(?!(?:25){0,3}(?:2F|40))){1,256})(?:@|%(?:25){0,3}40)",
+    re.IGNORECASE,
+)
 
 
 def userinfo(text: str) -> Iterator[Span]:
@@ -180,6 +271,14 @@ def userinfo(text: str) -> Iterator[Span]:
         if start > stop:
             end = _URL_END.search(text, start)
             stop = end.start() if end else len(text)
+            if stop - start <= _MAX_USERINFO and _OPEN_PASSWORD.match(text[start:stop]):
+                more = _MORE_PASSWORD.match(text, stop)
+                if more:
+                    yield start + text[start:stop].index(":") + 1, more.end() - 1
+                    at = stop = more.end()
+                    continue
+                if _CUT_OFF.match(text, stop):
+                    yield start + text[start:stop].index(":") + 1, stop
             last_at = text.rfind("@", start, stop)
         if last_at < start:
             at = max(at, stop - 1)  # no other in this address
@@ -203,6 +302,13 @@ def userinfo(text: str) -> Iterator[Span]:
         elif len(user) >= 16:
             yield start, sign
         at = sign
+
+
+def escaped_userinfo(text: str) -> Iterator[Span]:
+    """Find the passwords in URLs that are percent-encoded, or whose slashes are escaped as in JSON."""
+    for pattern in (_ESCAPED_USERINFO, _ENCODED_USERINFO):
+        for match in pattern.finditer(text):
+            yield match.span(1)
 
 
 _QUERY: Final = re.compile(r"[?#]([^\s\"'<>`\\?]*=[^\s\"'<>`\\]*)")

@@ -81,6 +81,62 @@ REDACT = Redact()
         ("/a?next=%2Fb%3Ftoken%3Dhunter2&page=2", "/a?next=REDACTED&page=2"),
         ("/a#access_token=hunter2&b=1", "/a#access_token=REDACTED&b=1"),
         ("see /a?X-Amz-Signature=hunter2 now", "see /a?X-Amz-Signature=REDACTED now"),
+        ('Cookie: theme="dark"; sid=hunter2', "Cookie: REDACTED"),
+        ('Set-Cookie: a="x\\"y"; sid=hunter2', "Set-Cookie: REDACTED"),
+        ('Cookie: prefs={"a":"b"}; sid=hunter2', "Cookie: REDACTED"),
+        ("Cookie: it's; sid=hunter2", "Cookie: REDACTED"),
+        ("Authorization: <hunter2>", "Authorization: REDACTED>"),
+        *[
+            (f"Authorization: {value}\nHost: b", "Authorization: REDACTED\nHost: b")
+            for value in (
+                'Token token="hunter2"',
+                'OAuth realm="x", oauth_signature="hunter2", a="b"',
+                'Hawk id="dh37", ts="1353832234", mac="hunter2"',
+                'Digest username = "ann", uri="/", response="hunter2"',
+                'Signature keyId="a",algorithm="b",signature="hunter2"',
+            )
+        ],
+        ("curl -H 'Cookie: a=\"b\"; sid=hunter2' https://a.test", "curl -H 'Cookie: REDACTED' https://a.test"),
+        (
+            'curl -H "Cookie: a=\\"b\\"; sid=hunter2" https://a.test',
+            'curl -H "Cookie: REDACTED" https://a.test',
+        ),
+        ('{"line": "GET Cookie: a=\\"b\\"; sid=hunter2", "n": 1}', '{"line": "GET Cookie: REDACTED", "n": 1}'),
+        ("password          = hunter2", "password          = REDACTED"),
+        ("password:\t\t\t\t\t\thunter2", "password:\t\t\t\t\t\tREDACTED"),
+        ("password\u00a0:\u00a0hunter2", "password\u00a0:\u00a0REDACTED"),
+        ("**password**: hunter2", "**password**: REDACTED"),
+        ("**Password:** hunter2", "**Password:** REDACTED"),
+        ("`password`: hunter2", "`password`: REDACTED"),
+        ("\x1b[1;36mpassword\x1b[0m=\x1b[35m'a hunter2'\x1b[0m", "\x1b[1;36mpassword\x1b[0m=\x1b[35m'REDACTED'\x1b[0m"),
+        ("\x1b[36mpassword\x1b[0m=\x1b[35mhunter2\x1b[0m", "\x1b[36mpassword\x1b[0m=\x1b[35mREDACTED"),
+        ('{"value":"hunter2","name":"password"}', '{"value":"REDACTED","name":"password"}'),
+        ('{"Value": "hunter2", "Name": "DB_PASSWORD"}', '{"Value": "REDACTED", "Name": "DB_PASSWORD"}'),
+        ('{"Name":"DB_PASSWORD","Value":"hunter2"}', '{"Name":"DB_PASSWORD","Value":"REDACTED"}'),
+        ('{"name":"password","values":["a","hunter2"]}', '{"name":"password","values":REDACTED}'),
+        ('{"values":["a","hunter2"],"name":"password"}', '{"values":REDACTED,"name":"password"}'),
+        ("<password><![CDATA[a<b]hunter2]]></password>", "<password><![CDATA[REDACTED]]></password>"),
+        (f"<password>{'a' * 5000}hunter2</password>", "<password>REDACTED</password>"),
+        ('<property name="db.password">hunter2</property>', '<property name="db.password">REDACTED</property>'),
+        ("<key>password</key>\n\t<string>hunter2</string>", "<key>password</key>\n\t<string>REDACTED</string>"),
+        ('password = """a "hunter2" b""" ok', 'password = """REDACTED""" ok'),
+        ("user%5Bpassword%5D=hunter2&a=1", "user%5Bpassword%5D=REDACTED&a=1"),
+        (
+            "1 validation error for Login\nuser.password\n  Too short [type=string_too_short, input_value='hunter2', "
+            "input_type=str]\n    For more",
+            "1 validation error for Login\nuser.password\n  Too short [type=string_too_short, input_value=REDACTED, "
+            "input_type=str]\n    For more",
+        ),
+        ("password: |\n  a\n  hunter2\n\n  b\nuser: ann", "password: |\n  REDACTED\nuser: ann"),
+        ("  password: >-\n    a\n    hunter2\n  user: ann", "  password: >-\n    REDACTED\n  user: ann"),
+        *[
+            (f"postgres://bob:a{sign}hunter2@db/x ok", "postgres://bob:REDACTED@db/x ok")
+            for sign in ("'", '"', "<", "\\", "`", "'b\"")
+        ],
+        ('{"u":"postgres:\\/\\/bob:hunter2@h\\/x"}', '{"u":"postgres:\\/\\/bob:REDACTED@h\\/x"}'),
+        ("next=https%3A%2F%2Fbob%3Ahunter2%40h%2F&a=b", "next=https%3A%2F%2Fbob%3AREDACTED%40h%2F&a=b"),
+        ("next=https%253A%252F%252Fbob%253Ahunter2%2540h", "next=https%253A%252F%252Fbob%253AREDACTED%2540h"),
+        ("see postgres://bob:hunter2<+16 more>", "see postgres://bob:REDACTED<+16 more>"),
     ],
 )
 def test_a_secret_in_a_text_is_told_by_its_name(text: str, kept: str) -> None:
@@ -108,6 +164,18 @@ def test_a_secret_in_a_text_is_told_by_its_name(text: str, kept: str) -> None:
         "<p>password</p>",
         "--verbose --token-count 5",
         "a ? b : c",
+        "see 'http://h:80','a@b.c'",
+        "'http://h:x'; mail a@b.c",
+        '{"u":"http://h:80","m":"a@b.c"}',
+        '<a href="http://h:x">mail a@b.c</a>',
+        "http://host:80<+16 more>",
+        "next=https%3A%2F%2Fh%3A80%2Fa%40b",
+        '{"name":"colour","value":"red"}',
+        "1 validation error for Login\nage\n  Bad [type=int_parsing, input_value='x', input_type=str]",
+        "text: |\n  a password\n  b",
+        "<property name='colour'>red</property>",
+        "<key>colour</key><string>red</string>",
+        "\x1b[36mcolour\x1b[0m=\x1b[35mred\x1b[0m",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
