@@ -264,3 +264,41 @@ PRESET_FIELDS: Final = {
     "pci": ("pan", "cardholder_name", "track_data", "pin_block", "card_security_code"),
 }
 """Which further names each preset makes secret."""
+
+_FIELDS: Final = {
+    "phone": re.compile(
+        r"(?:.*_)?(?:phone|telephone|cellphone|cell_phone|mobile|mobil|tel|telefon|fax|whatsapp|msisdn|handy)"
+        r"(?:_?(?:number|num|no|nr|nummer|e164))?s?_?[0-9]?"
+    ),
+    "email": re.compile(r"(?:.*_)?e?_?mail(?:_address|_addr)?(?:e?s)?_?[0-9]?"),
+    "iban": re.compile(r"(?:.*_)?iban(?:_?(?:number|no|nr))?s?"),
+    "ip": re.compile(r"(?:.*_)?(?:ip(?:v[46])?(?:_addr(?:ess)?)?|remote_addr|forwarded_for)(?:e?s)?"),
+}
+"""Names of fields that hold it, their words in lower case."""
+
+_FORMS: Final = {
+    "phone": re.compile(r"[+(]{0,2}(?:[0-9][ .\-/()\u00a0\u2010-\u2013]{0,3}){7,15}(?:(?:x|ext\.?)[ ]?[0-9]{1,6})?"),
+    "email": re.compile(r"[^@\s]{1,64}(?:@|%40)[^@\s]{1,255}"),
+    "iban": re.compile(r"[A-Za-z]{2}[0-9]{2}(?:[ \-]?[A-Za-z0-9]){11,30}"),
+}
+"""What may stand there: any number that can be dialled, though alone it would be taken for an id."""
+
+
+def personal_kind(name: str, wanted: Iterable[str]) -> str | None:
+    """Return which of the *wanted* kinds a field holds by its name, such as ``home_phone``, or None."""
+    return next((kind for kind, names in _FIELDS.items() if kind in wanted and names.fullmatch(name)), None)
+
+
+def is_personal(kind: str, said: str) -> bool:
+    """Tell whether all of a text can be what the name of its field says."""
+    said = said.strip()[:_MAX_FIELD]
+    if kind != "ip":
+        return _FORMS[kind].fullmatch(said) is not None
+    try:
+        ipaddress.ip_address(said)
+    except ValueError:
+        return False
+    return not said.isdecimal()
+
+
+_MAX_FIELD: Final = 512

@@ -9,7 +9,15 @@ import orjson
 from fapilog.detectors import Span
 
 Secret: TypeAlias = Callable[[str], str | None]
-"""Returns the rule by which the value under a name is secret, or None."""
+"""Returns the rule by which a value under a name may be secret, or None."""
+
+Weigh: TypeAlias = Callable[[str, str, bool], bool]
+"""Tells whether a value is secret that stands under a name which *may* say so; True: it stands there without quotes."""
+
+
+def _always(_name: str, _value: str, _bare: bool) -> bool:
+    return True
+
 
 _PAIR: Final = re.compile(
     r"(?<![\w.\-])(?!(?<=\\)u[0-9a-fA-F]{4})(?P<name>(?:[\w.\-]|\\u[0-9a-fA-F]{4})++)(?P<index>(?:\[\w{0,32}\])*+)(?P<quote>\\*+[\"']|&quot;|%22|[*`]{1,3})?+(?:\]|%5[Dd])?+(?:\x1b\[[\d;]{0,12}m){0,4}"
@@ -51,6 +59,11 @@ _LINE: Final = re.compile(
 """A header to where it ends: quotes within it are its own, one that no sign comes before is of what stands around."""
 
 _WHOLE_LINE: Final = ("cookie", "cookies", "set_cookie", "passphrase", "proxy_authorization", "authorization")
+_MODULES: Final = frozenset({"token", "tokens", "auth", "jwt", "otp", "csrf", "secrets", "credentials", "cookies"})
+_STATE: Final = re.compile(r"[a-z]{1,24}(?![^\s.,;!])")
+"""What is told of a module: ``auth.token: loaded``."""
+
+_MAX_WEIGHED: Final = 256
 _NOTHING: Final = frozenset(
     {"none", "null", "nil", "undefined", "-", "''", '""', "***", "****", "[redacted]", "redacted"}
 )
@@ -66,16 +79,22 @@ _ENCODED: Final = re.compile(r"[0-9A-Fa-f]{2}")
 _ESCAPE: Final = re.compile(r"\\u[0-9a-fA-F]{4}")
 
 
-def pairs(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
+def pairs(text: str, secret: Secret, weigh: Weigh = _always) -> Iterator[tuple[int, int, str]]:
     """Find what stands behind a secret name, as ``name=value``, ``name: value``, in JSON, in pairs or a repr."""
     at = 0
     for match in _PAIR.finditer(text):
         if match.start() < at:
             continue
-        rule = _rule_of(match, text, secret)
+        rule, name = _rule_of(match, text, secret)
         if rule is None:
             continue
         start, end = _value(text, match.end(), rule, match)
+        if not weigh(
+            name,
+            text[start : min(end, start + _MAX_WEIGHED)],
+            start == match.end() and text[start : start + 1] not in "[(",
+        ):
+            continue
         if match["gap"].lstrip()[:1] == "," and _MEMBER.match(text, end):  # "Cookie", "value": …
             continue
         at = end
@@ -83,11 +102,12 @@ def pairs(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
             yield start, at, rule
 
 
-def _rule_of(match: re.Match[str], text: str, secret: Secret) -> str | None:
+def _rule_of(match: re.Match[str], text: str, secret: Secret) -> tuple[str | None, str]:
+    """Return the rule by which a value may be secret, and the name that says so."""
     name = match["name"]
     start = match.start()
     if match["gap"].lstrip()[:1] == "," and match["quote"] is None:
-        return None
+        return None, name
     if "\\u" in name:
         name = unescaped(name)
     if start and text[start - 1] == "\\" and name[0] in "nrt":  # the end of an escape, as in a repr
@@ -98,16 +118,18 @@ def _rule_of(match: re.Match[str], text: str, secret: Secret) -> str | None:
         name = _COLOUR_END.sub("", name, count=1)
     name = name[-128:].strip(".-")
     if not name:
-        return None
+        return None, name
     index = [each for each in match["index"][1:-1].split("][") if each and not each.isdecimal()]
-    rule = secret(index[-1]) if index else None
-    rule = rule or secret(name)
-    if rule is None and "." in name:
-        rule = secret(name.rpartition(".")[2])
-    if rule is None and text[start - 1 : start] == " ":
-        *before, last = text[max(0, start - 48) : start - 1].split(" ")[-2:]  # api key: …, credit card number = …
-        rule = secret(f"{last} {name}") or (secret(f"{before[0]} {last} {name}") if before else None)
-    return rule
+    said = [*index[-1:], name]
+    *modules, last = name.split(".")
+    if modules:
+        if last in _MODULES and match["gap"] == ": " and _STATE.match(text, match.end()):
+            return None, name
+        said.append(last)
+    if text[start - 1 : start] == " ":
+        *before, word = text[max(0, start - 48) : start - 1].split(" ")[-2:]  # api key: …, credit card number = …
+        said += [f"{word} {name}", *[f"{each} {word} {name}" for each in before]]
+    return next(((rule, each) for each in said if (rule := secret(each))), (None, name))
 
 
 def _value(text: str, at: int, rule: str, named: re.Match[str] | None = None) -> Span:
@@ -188,13 +210,13 @@ def _balanced(text: str, at: int) -> int:
     return len(text)
 
 
-def flags(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
+def flags(text: str, secret: Secret, weigh: Weigh = _always) -> Iterator[tuple[int, int, str]]:
     """Find what follows a secret option of a command, as in ``--password hunter2``."""
     for match in _FLAG.finditer(text):
         rule = secret(match[1])
         if rule is not None:
             start, end = _value(text, match.end(), "")
-            if end > start:
+            if end > start and weigh(match[1], text[start : min(end, start + _MAX_WEIGHED)], start == match.end()):
                 yield start, end, rule
 
 
