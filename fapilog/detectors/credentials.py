@@ -56,7 +56,7 @@ def _is_token(said: str) -> bool:
 
 
 def _is_random(said: str) -> bool:
-    """Tell characters drawn by chance from words joined by ``-`` and ``_``: by parts that are neither word nor number."""
+    """Tell characters drawn by chance from words joined by ``-`` and ``_``: some part is neither word nor number."""
     parts = [part for part in _PART.findall(said[:_MAX_SEEN]) if _MIXED.search(part)]
     return any(len(part) >= _LEAST_RANDOM for part in parts) or sum(map(len, parts)) >= _LEAST_RANDOM_IN_ALL
 
