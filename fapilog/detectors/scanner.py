@@ -122,7 +122,7 @@ class Scanner:
         if self._hides is not None:
             if "://" in said:
                 found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
-            if ("%" in said and "40" in said) or "\\/" in said:
+            if ("%" in said and ("40" in said or "@" in said)) or "\\/" in said:
                 found += [(start, end, "url_userinfo") for start, end in texts.escaped_userinfo(said)]
         if self._credentials and len(said) >= _SHORTEST_WITH_WORD and self._may_hold_credential(said):
             cut = _CUT.search(said)

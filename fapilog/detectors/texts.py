@@ -140,7 +140,11 @@ def _value(text: str, at: int, rule: str, named: re.Match[str] | None = None) ->
         return at, _block(text, at)
     quoted = _QUOTED.match(text, at)
     if quoted:
-        return quoted.end(), _closing(text, quoted.end(), quoted[2], len(quoted[1]))
+        end = _closing(text, quoted.end(), quoted[2], len(quoted[1]))
+        if rule.endswith(_WHOLE_LINE) and text[end + 1 : end + 2].isalnum():  # its own quotes are not escaped
+            line = _LINE.match(text, quoted.end())
+            end = max(end, line.end()) if line else end
+        return quoted.end(), end
     if _OPENED.match(text, at):
         return at, _balanced(text, at)
     if named is not None and rule.endswith(_WHOLE_LINE):
@@ -267,7 +271,7 @@ def invalid(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
 
 
 _URL_END: Final = re.compile(r"[\s\"'<>`\\]|\Z")
-_MORE_PASSWORD: Final = re.compile(r"(?:[\"'<>`\\][^\s\"'<>`\\/@,:;=)}\]][^\s\"'<>`\\/@]{0,64}){1,8}@(?=[\w\[])")
+_MORE_PASSWORD: Final = re.compile(r"(?:[\"'<>`\\](?:[^\s\"'<>`\\/@,:;=)}\]][^\s\"'<>`\\/@]{0,64})?+){1,8}@(?=[\w\[])")
 """What goes on behind a sign that ends a URL elsewhere, where only a password may have it."""
 
 _MAX_USERINFO: Final = 512
