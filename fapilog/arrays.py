@@ -41,18 +41,35 @@ def is_query(kind: type) -> bool:
     return any(_NAME(base).endswith("QuerySet") or _MODULE(base) == "django.db.models.query" for base in _MRO(kind))
 
 
+def hides_itself(kind: type) -> bool:
+    """Tell whether the text of an instance is a secret that its repr hides, as with Starlette's Secret."""
+    return any(_NAME(base) == "Secret" and _MODULE(base) == "starlette.datastructures" for base in _MRO(kind))
+
+
 def _numpy(value: Any, kind: type, max_items: int) -> Any:
     dtype = getattr(value, "dtype", None)
     if dtype is None or not hasattr(value, "tolist"):
         return UNKNOWN
     if value.size > max_items:
         return f"<{kind.__name__} {dtype} {tuple(value.shape)}>"
-    if dtype.kind == "M":  # nanoseconds would come out as a bare number
-        return value.astype(str).tolist()
-    if dtype.kind == "m":
-        return value.astype("m8[us]").tolist()
+    if dtype.kind in "mM":
+        missing = value != value  # noqa: PLR0124 - as NaN, NaT is not itself
+        if missing.any():
+            return list(value) if value.ndim else NOTHING
+        # Nanoseconds would come out as a bare number.
+        return value.astype(str).tolist() if dtype.kind == "M" else value.astype("m8[us]").tolist()
     unpacked = value.tolist()
+    if dtype.names:
+        return _named(unpacked, dtype)
     return UNKNOWN if type(unpacked) is kind else unpacked
+
+
+def _named(unpacked: Any, dtype: Any) -> Any:
+    """Return what a structured array holds, with the names of its fields."""
+    if dtype.names and type(unpacked) is tuple:
+        fields = zip(dtype.names, unpacked, strict=True)
+        return {name: _named(item, dtype[name].base) for name, item in fields}
+    return [_named(item, dtype) for item in unpacked] if type(unpacked) is list else unpacked
 
 
 def _pandas(value: Any, kind: type, _max_items: int) -> Any:
@@ -64,12 +81,22 @@ def _pandas(value: Any, kind: type, _max_items: int) -> Any:
         names = _distinct(seen.columns.tolist())
         dtypes = dict(zip(names, map(str, seen.dtypes.tolist()), strict=True))
         edges = _edges(rows)
-        shown = seen.iloc[edges].to_numpy(dtype=object).tolist() if edges else []
-        return _frame(kind, value.shape, dtypes, [dict(zip(names, row, strict=True)) for row in shown])
+        rows_shown = seen.iloc[edges].to_numpy(dtype=object).tolist() if edges else []
+        shown = [dict(zip(names, row, strict=True)) for row in rows_shown]
+        over = seen.columns.names
+        head, tail = _labelled(value.index[edges], [_under(over, row) for row in shown])
+        made = _frame(kind, value.shape, dtypes, head, tail)
+        made["dtypes"] = _under(over, made["dtypes"])
+        return made
     if hasattr(kind, "__array__") and value.ndim == 1:  # not a GroupBy, which would begin to work
         by_position = getattr(value, "iloc", value)
-        items = [by_position[at] for at in _edges(len(value))]
-        return _series(kind, getattr(value, "name", None), value.dtype, len(value), items)
+        edges = _edges(len(value))
+        items = [by_position[at] for at in edges]
+        names = list(getattr(value, "names", ()))
+        if len(names) > 1:  # an index of several levels
+            items = [dict(zip(_distinct(names), item, strict=True)) for item in items]
+        head, tail = _labelled(value.index[edges], items) if hasattr(value, "iloc") else _ends(items)
+        return _series(kind, getattr(value, "name", None), value.dtype, len(value), head, tail)
     return UNKNOWN
 
 
@@ -81,9 +108,9 @@ def _polars(value: Any, kind: type, _max_items: int) -> Any:
         seen = value if columns <= MAX_COLUMNS else value[:, :MAX_COLUMNS]
         dtypes = dict(zip(seen.columns, map(str, seen.dtypes), strict=True))
         shown = [dict(zip(seen.columns, seen.row(at), strict=True)) for at in _edges(rows)]
-        return _frame(kind, value.shape, dtypes, shown)
+        return _frame(kind, value.shape, dtypes, *_ends(shown))
     if hasattr(value, "dtype") and hasattr(value, "name") and hasattr(value, "len"):
-        return _series(kind, value.name, value.dtype, len(value), [value[at] for at in _edges(len(value))])
+        return _series(kind, value.name, value.dtype, len(value), *_ends([value[at] for at in _edges(len(value))]))
     return UNKNOWN
 
 
@@ -103,7 +130,7 @@ def _torch(value: Any, kind: type, max_items: int) -> Any:
     return f"<{kind.__name__} {dtype} {tuple(value.shape)} {value.device}>"
 
 
-def _frame(kind: type, shape: Iterable[int], dtypes: dict[str, str], shown: list[dict[str, Any]]) -> dict[str, Any]:
+def _frame(kind: type, shape: Iterable[int], dtypes: dict[str, str], head: Any, tail: Any) -> dict[str, Any]:
     rows, columns = shape
     if columns > len(dtypes):
         dtypes["_more_keys"] = columns - len(dtypes)  # type: ignore[assignment]  # a number among names of types
@@ -111,20 +138,44 @@ def _frame(kind: type, shape: Iterable[int], dtypes: dict[str, str], shown: list
         "type": kind.__name__,
         "shape": [rows, columns],
         "dtypes": dtypes,
-        "head": shown[:EDGE_ROWS],
-        "tail": shown[EDGE_ROWS:],
+        "head": head,
+        "tail": tail,
     }
 
 
-def _series(kind: type, name: Any, dtype: Any, length: int, items: list[Any]) -> dict[str, Any]:
+def _series(kind: type, name: Any, dtype: Any, length: int, head: Any, tail: Any) -> dict[str, Any]:
     return {
         "type": kind.__name__,
         "name": name,
         "shape": [length],
         "dtype": str(dtype),
-        "head": items[:EDGE_ROWS],
-        "tail": items[EDGE_ROWS:],
+        "head": head,
+        "tail": tail,
     }
+
+
+def _ends(items: list[Any]) -> tuple[list[Any], list[Any]]:
+    return items[:EDGE_ROWS], items[EDGE_ROWS:]
+
+
+def _labelled(index: Any, items: list[Any]) -> tuple[Any, Any]:
+    """Return the first and the last items of what pandas holds: under their labels if these are names, else in lists.
+
+    A label may be the only thing that says what an item is, and the name of the index what the labels are.
+    """
+    labels = index.tolist()
+    if not any(type(part) is str for label in labels for part in (label if type(label) is tuple else (label,))):
+        return _ends(items)
+    said = dict(zip(_distinct(labels), items, strict=True))
+    head, tail = _ends(list(said.items()))
+    return _under(index.names, dict(head)), _under(index.names, dict(tail))
+
+
+def _under(names: Iterable[Any], labelled: dict[str, Any]) -> dict[str, Any]:
+    """Put what stands under labels under the names of these labels, if they have any."""
+    for name in reversed([str(each) for each in names if each is not None]):
+        labelled = {name: labelled} if labelled else labelled
+    return labelled
 
 
 def _edges(rows: int) -> list[int]:

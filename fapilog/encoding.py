@@ -14,16 +14,20 @@ What a value becomes:
 | bytes, bytearray, memoryview | decoded as UTF-8, other bytes as ``\xNN`` |
 | dict and other mappings | an object; keys become text, two keys of one text get ``_`` appended |
 | list, tuple, set, frozenset, deque, `array.array`, views of a dict | an array |
+| named tuple | an object of its fields; what `urllib.parse.urlsplit` and `urlparse` return: the URL |
 | dataclass, attrs, pydantic, msgspec model | an object of its fields but for ``repr=False``, ``exclude=True`` |
+| attrs field with a ``repr`` function | what that returns |
 | pydantic root model | what it holds |
 | `types.SimpleNamespace` | an object of its attributes |
 | exception | ``ValueError: the message`` |
 | class, function, module | its qualified name |
 | numpy scalar | a number; datetime64 its text, timedelta64 seconds |
-| numpy array of up to 1 000 items | nested arrays; a larger one ``<ndarray float64 (1000, 50)>`` |
+| numpy array of up to 1 000 items | nested arrays, objects if structured; larger: ``<ndarray float64 (1000, 50)>`` |
 | pandas or polars frame | an object: ``type``, ``shape``, ``dtypes``, ``head``, ``tail`` (5 rows each, 20 columns) |
 | pandas or polars series, pandas index | an object: ``type``, ``name``, ``shape``, ``dtype``, ``head``, ``tail`` |
-| pandas ``NA``, ``NaT`` | null |
+| rows or items of pandas with texts as labels | ``head``, ``tail``: objects by label, below the name of the index |
+| pandas ``NA``, ``NaT``, numpy ``NaT`` | null |
+| Starlette's `Secret` | its `repr`, which hides it |
 | polars lazy frame | ``<LazyFrame, not collected>`` |
 | scipy sparse matrix or array | an object: ``type``, ``shape``, ``dtype``, ``nnz`` |
 | torch tensor on the CPU of up to 1 000 items | nested arrays; any other ``<Tensor float32 (64, 3) cuda:0>`` |
@@ -53,6 +57,7 @@ from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Va
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
+from urllib.parse import ParseResult, ParseResultBytes, SplitResult, SplitResultBytes
 
 import orjson
 
@@ -118,6 +123,7 @@ _NAMED: Final = (type, types.FunctionType, types.BuiltinFunctionType, types.Meth
 _TRIES: Final = 10
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque, array.array, collections.UserList)
 _VIEWS: Final = (KeysView, ValuesView, ItemsView)
+_URLS: Final = (SplitResult, SplitResultBytes, ParseResult, ParseResultBytes)
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 _PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -501,9 +507,16 @@ def _members(value: Any, kind: type) -> Mapping[Any, Any] | None:
     elif getattr(kind, "__dataclass_fields__", None) is not None:
         found = [field.name for field in dataclasses.fields(value) if field.repr]
     elif (fields := getattr(kind, "__attrs_attrs__", None)) is not None:
-        found = [field.name for field in fields if getattr(field, "repr", True) is not False]
+        told = {field.name: getattr(field, "repr", True) for field in fields}
+        members = _attributes(value, [name for name, how in told.items() if how is not False])
+        for name, how in told.items():
+            if callable(how):  # it says what may be seen of the field
+                members[name] = how(members[name])
+        return members
     elif type(fields := getattr(kind, "__struct_fields__", None)) is tuple:
         found = fields
+    elif issubclass(kind, tuple) and type(fields := getattr(kind, "_fields", None)) is tuple:
+        return dict(zip(map(str, fields), tuple.__iter__(value), strict=False))
     elif issubclass(kind, types.SimpleNamespace):
         found = tuple(vars(value))
     else:
@@ -553,7 +566,7 @@ def _summary(value: Any, kind: type, walk: _Walk, depth: int, above: tuple[int, 
         return _plain(made, walk, depth, above)
     if arrays.is_query(kind):
         return f"<{cut(_QUALNAME(kind), 200)}>"
-    said = str(value)
+    said = repr(value) if arrays.hides_itself(kind) else str(value)
     return walk.cut(said if type(said) is str else str.__str__(said), depth)
 
 
@@ -640,6 +653,7 @@ _CONVERTERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any, _Walk, in
         ),
         _said,
     ),
+    (_URLS, lambda value, walk, depth: _plain(value.geturl(), walk, depth, ())),
     (BaseException, _exception),
     (_NAMED, _qualified),
 )

@@ -11,6 +11,7 @@ import scipy.sparse
 from fapilog import log
 from fapilog.arrays import MAX_COLUMNS
 from fapilog.encoding import Limits, encode, plain, plain_fields
+from fapilog.processors.redact import Redact
 from fapilog.testing import capture
 from tests.programs import parse
 
@@ -84,7 +85,9 @@ POLARS = polars.DataFrame({"name": [f"n{row}" for row in range(100)], "price": [
         (numpy.bytes_(b"said"), "said"),
         (numpy.complex128(1 + 2j), "(1+2j)"),
         (numpy.datetime64("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05.123456789"),
-        (numpy.datetime64("NaT", "s"), "NaT"),
+        (numpy.datetime64("NaT", "s"), None),
+        (numpy.timedelta64("NaT", "s"), None),
+        (numpy.array([["2026-01-02", "NaT"]], dtype="M8[D]"), [["2026-01-02", None]]),
         (numpy.timedelta64(5, "s"), 5.0),
         (numpy.array([numpy.timedelta64(1_500, "ms"), numpy.timedelta64("NaT", "ms")]), [1.5, None]),
         (numpy.array(7), 7),
@@ -93,7 +96,9 @@ POLARS = polars.DataFrame({"name": [f"n{row}" for row in range(100)], "price": [
         (numpy.array([1.5, float("inf")]), [1.5, None]),
         (numpy.array(["2026-01-02"], dtype="M8[D]"), ["2026-01-02"]),
         (numpy.array([{"a": 1}, None], dtype=object), [{"a": 1}, None]),
-        (numpy.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]), [[1, 2.5]]),
+        (numpy.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]), [{"a": 1, "b": 2.5}]),
+        (numpy.array([(1, ("x",))], dtype=[("a", "i4"), ("n", [("b", "U1")])])[0], {"a": 1, "n": {"b": "x"}}),
+        (pandas.DataFrame({"a": [1]}).to_records(), [{"index": 0, "a": 1}]),
         (numpy.ma.masked_array([1, 2], mask=[True, False]), [None, 2]),
         (numpy.zeros((1000, 50)), "<ndarray float64 (1000, 50)>"),
         (numpy.zeros(1_001, dtype="i2"), "<ndarray int16 (1001,)>"),
@@ -207,6 +212,8 @@ def test_columns_and_rows_of_several_levels_are_text() -> None:
 
 def test_what_is_missing_is_null_and_noted() -> None:
     noted = plain_fields({"a": pandas.NA, "b": [pandas.NaT], "c": numpy.float32("nan"), "d": numpy.array([-numpy.inf])})
+    noted_by_numpy = plain_fields({"a": numpy.datetime64("NaT"), "b": numpy.array(["NaT", "2026"], dtype="M8[Y]")})
+    assert noted_by_numpy == {"a": None, "b": [None, "2026"], "_coerced": {"a": "NaT", "b.0": "NaT"}}
     assert noted == {
         "a": None, "b": [None], "c": None, "d": [None],
         "_coerced": {"a": "<NA>", "b.0": "NaT", "c": "NaN", "d.0": "-Infinity"},
@@ -265,3 +272,44 @@ def test_a_query_is_not_run() -> None:
         log.info("x", orders=OrderQuerySet(), all=[QuerySet()])
         logged.find(event="x", orders="<OrderQuerySet>", all=["<QuerySet>"])
     assert QuerySet.asked + OrderQuerySet.asked == 0
+
+
+def test_rows_and_items_keep_labels_that_are_names() -> None:
+    frame = pandas.DataFrame({"user": ["ann"], "age": [7]})
+    assert plain(frame.iloc[0])["head"] == {"user": "ann", "age": 7}
+    assert plain(frame.T)["head"] == {"user": {"0": "ann"}, "age": {"0": 7}}
+    assert plain(frame.set_index("user"))["head"] == {"user": {"ann": {"age": 7}}}
+    assert plain(pandas.Series(range(7), index=list("aabcdef")))["tail"] == {"e": 5, "f": 6}
+    assert plain(pandas.Series([1, 2], index=["a", "a"]))["head"] == {"a": 1, "a_": 2}
+    assert plain(pandas.Series([1, 2], index=[7, 8]))["head"] == [1, 2]
+
+
+CANARY_FRAME = pandas.DataFrame({"user": ["ann"], "password": ["canary"]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        CANARY_FRAME["password"],
+        CANARY_FRAME.iloc[0],
+        pandas.Series({"password": "canary"}),
+        CANARY_FRAME.T,
+        CANARY_FRAME.T[0],
+        CANARY_FRAME.melt(),
+        CANARY_FRAME.to_records(),
+        CANARY_FRAME.to_records()[0],
+        CANARY_FRAME.set_index("password"),
+        CANARY_FRAME.set_index("password").T,
+        CANARY_FRAME.set_index(["user", "password"]).index,
+        CANARY_FRAME["password"].value_counts(),
+        pandas.DataFrame([["canary"]], columns=pandas.MultiIndex.from_tuples([("a", "password")])).T,
+        pandas.Index(["canary"], name="password"),
+        polars.Series("password", ["canary"]),
+        polars.DataFrame({"password": [["canary"]]}),
+        numpy.array([("ann", "canary")], dtype=[("user", "U8"), ("password", "U8")]),
+    ],
+    ids=range(17),
+)
+def test_a_secret_is_seen_wherever_its_name_stands(value: Any) -> None:
+    assert "canary" in str(value)
+    assert "canary" not in str(Redact()(None, "", plain_fields({"value": value})))

@@ -15,6 +15,7 @@ import sys
 import threading
 import types
 import typing
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ import attrs
 import numpy
 import pydantic
 import pytest
+import starlette.datastructures
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -426,6 +428,12 @@ class Attrs:
     _private: int = 2
 
 
+@attrs.define
+class AttrsWithRepr:
+    x: str = attrs.field(repr=lambda _value: "***")
+    y: int = 1
+
+
 class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow")
     name: str
@@ -477,7 +485,11 @@ class Seen(enum.Flag):
         (Hiding(1), {"x": 1}),
         (Struct(), {"x": 1}),
         (types.SimpleNamespace(x=1, y=types.SimpleNamespace()), {"x": 1, "y": {}}),
-        (Pair(1, 2), [1, 2]),
+        (Pair(1, 2), {"left": 1, "right": 2}),
+        (urllib.parse.urlsplit("https://a.test/b?c=d"), "https://a.test/b?c=d"),
+        (urllib.parse.urlparse(b"https://a.test/b;p?c=d"), "https://a.test/b;p?c=d"),
+        (AttrsWithRepr("canary"), {"x": "***", "y": 1}),
+        (starlette.datastructures.Secret("canary"), "Secret('**********')"),
         (Seen.A | Seen.B, 3),
         (datetime.datetime(1, 1, 1), "0001-01-01T00:00:00"),
         (

@@ -13,6 +13,15 @@ from typing import Final
 from fapilog.detectors import Detector, Span
 
 _WORD: Final = r"(?<![A-Za-z0-9])"
+_ALONE: Final = r"(?<![A-Za-z0-9_\-])"
+"""What may come before a form that is an English word, or near one."""
+
+_PART: Final = re.compile(r"[A-Za-z0-9]+")
+_MIXED: Final = re.compile(r"[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z]")
+_LONG_NUMBER: Final = re.compile(r"[0-9]{5}")
+_LEAST_RANDOM: Final = 8
+_LEAST_RANDOM_IN_ALL: Final = 10
+_MAX_SEEN: Final = 512
 _PEM_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _NO_TOKENS: Final = frozenset(
@@ -44,6 +53,16 @@ def _is_token(said: str) -> bool:
     if lower in _NO_TOKENS:
         return False
     return len(lower) >= 12 or not lower.isalpha() or not said[1:].rstrip(".").islower()
+
+
+def _is_random(said: str) -> bool:
+    """Tell characters drawn by chance from words joined by ``-`` and ``_``: some part is neither word nor number."""
+    parts = [part for part in _PART.findall(said[:_MAX_SEEN]) if _MIXED.search(part)]
+    return any(len(part) >= _LEAST_RANDOM for part in parts) or sum(map(len, parts)) >= _LEAST_RANDOM_IN_ALL
+
+
+def _is_slack(said: str) -> bool:
+    return bool(_LONG_NUMBER.search(said)) or _is_random(said)
 
 
 def _is_basic(said: str) -> bool:
@@ -134,6 +153,7 @@ CREDENTIALS: Final = (
         _WORD + r"(?:xox[abcdeoprs](?:\.xox[a-z])?-[A-Za-z0-9\-]{11,}+|xapp-[A-Za-z0-9\-]{11,}+)",
         "xox",
         "xapp-",
+        valid=_is_slack,
     ),
     _formed(
         "webhook_url",
@@ -176,14 +196,14 @@ CREDENTIALS: Final = (
         "openai",
         _WORD + r"sk-(?:ant-|proj-|svcacct-|admin-|or-)?[A-Za-z0-9_\-]{20,}+",
         "sk-",
-        valid=lambda said: any(map(str.isdigit, said)),
+        valid=_is_random,
     ),
     _formed("npm", _WORD + r"npm_[A-Za-z0-9]{24,}+", "npm_"),
     _formed("pypi", _WORD + r"pypi-[A-Za-z0-9_\-]{24,}+", "pypi-"),
     _formed("huggingface", _WORD + r"(?:hf_[A-Za-z0-9]{24,}+|api_org_[A-Za-z0-9]{24,}+)", "hf_", "api_org_"),
     _formed("sendgrid", _WORD + r"SG\.[A-Za-z0-9_\-]{16,64}\.[A-Za-z0-9_\-]{16,64}", "SG."),
     _formed("twilio", _WORD + r"SK[0-9a-f]{32}(?![A-Za-z0-9])", "SK", confidence=0.9),
-    _formed("mailgun", _WORD + r"key-[0-9a-f]{32}(?![A-Za-z0-9])", "key-", confidence=0.9),
+    _formed("mailgun", _ALONE + r"key-[0-9a-f]{32}(?![A-Za-z0-9])", "key-", confidence=0.9),
     _formed("telegram", r"(?<![0-9A-Za-z])[0-9]{8,10}:AA[A-Za-z0-9_\-]{30,}+", ":AA"),
     _formed("shopify", _WORD + r"shp(?:at|ca|pa|ss|tka)_[A-Fa-f0-9]{32}", "shp"),
     _formed("digitalocean", _WORD + r"do[opr]_v1_[a-f0-9]{32,64}", "_v1_"),
@@ -193,7 +213,7 @@ CREDENTIALS: Final = (
     _formed("age", r"AGE-SECRET-KEY-1[0-9A-Z]{20,}+", "AGE-SECRET-KEY-1"),
     _formed(
         "vendor_token",
-        _WORD + r"(?:lin_api_|PMAK-|dckr_pat_|rubygems_|sntry[su]_|glsa_|NRAK-|figd_|xkeysib-|ion_"
+        _ALONE + r"(?:lin_api_|PMAK-|dckr_pat_|rubygems_|sntry[su]_|glsa_|NRAK-|figd_|xkeysib-|ion_"
         r"|sq0(?:atp|csp|idp)-|EAAA|shippo_live_|pul-|tfp_|PRVT-|r8_)[A-Za-z0-9_\-]{20,}+",
         "lin_api_",
         "PMAK-",
@@ -214,6 +234,7 @@ CREDENTIALS: Final = (
         "r8_",
         "ion_",
         confidence=0.9,
+        valid=_is_random,
     ),
 )
 """What is looked for by default. Nothing of it matches a hex id, a UUID or a timestamp."""

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 DEFAULT_FIELDS: Final = (
     "password",
@@ -21,6 +21,7 @@ DEFAULT_FIELDS: Final = (
     "password_confirmation",
     "db_pass",
     "db_password",
+    "pgpassword",
     "secret",
     "secrets",
     "token",
@@ -33,6 +34,7 @@ DEFAULT_FIELDS: Final = (
     "refresh_token",
     "session_token",
     "otp",
+    "totp",
     "api_key",
     "apikey",
     "api_keys",
@@ -49,12 +51,17 @@ DEFAULT_FIELDS: Final = (
     "jsessionid",
     "connect_sid",
     "csrf",
+    "csrftoken",
+    "xsrftoken",
     "xsrf",
     "jwt",
     "bearer",
     "credential",
     "credentials",
+    "creds",
     "private_key",
+    "private_key_pem",
+    "hmac_key",
     "client_secret",
     "access_key",
     "account_key",
@@ -66,6 +73,7 @@ DEFAULT_FIELDS: Final = (
     "connection_string",
     "dsn",
     "ssn",
+    "ssn_number",
     "social_security_number",
     "credit_card",
     "credit_card_number",
@@ -82,7 +90,10 @@ SECRET_SUFFIXES: Final = (
     "_passphrase",
     "_pwd",
     "_secret",
+    "_pw",
     "_token",
+    "_csrftoken",
+    "_xsrftoken",
     "_jwt",
     "_api_key",
     "_private_key",
@@ -91,8 +102,11 @@ SECRET_SUFFIXES: Final = (
     "_account_key",
     "_signing_key",
     "_encryption_key",
+    "_hmac_key",
+    "_private_key_pem",
     "_credential",
     "_credentials",
+    "_creds",
     "_authorization",
     "_cookie",
     "_session_id",
@@ -102,7 +116,24 @@ SECRET_SUFFIXES: Final = (
     "_cvv",
 )
 
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+VAGUE_FIELDS: Final = ("auth", "pin", "tokens")
+"""Names that are secret where the value looks so: no number of tokens, no scheme to authenticate, no pin of a chip."""
+
+_OF_MODELS: Final = re.compile(r"(?:first|next|last|per|eos|bos|pad|unk|sep|cls|mask)_token\Z")
+"""Ends of names of language models, and of pages: a number under them is a place or a measure."""
+
+_SCHEMES: Final = frozenset(
+    """
+    basic bearer digest none null ok failed success required optional enabled disabled true false yes no ldap saml
+    oauth oauth2 oidc jwt token password cookie session kerberos negotiate ntlm hawk mtls anonymous guest passed denied
+    """.split()  # noqa: SIM905 - a list of them would take a page
+)
+_NUMBERS: Final = re.compile(r"[-+\d.,_/ %\[\]()]*[kKmM]?")
+_NO_PIN: Final = re.compile(r"[A-Za-z]{0,6}|[A-Za-z]{0,4}[_.]?\d{1,3}")
+_MIXED: Final = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[^\s=]{6,}|[^\s=]{20,}")
+_LEAST_PIN: Final = 1_000
+
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 _NUMBER: Final = re.compile(r"(?<=[a-z])_?[0-9]+\Z")
 _SHARED: Final = ("pass", "key", "token", "auth", "sess", "srf", "card", "cred", "cookie", "secret")
@@ -187,11 +218,14 @@ class Names:
         self._whole = {squeezed(name): f"field:{words(name) or name}" for name in known if not is_path(name)}
         for name in self._keep:
             self._whole.pop(name, None)
+        self._vague = {name for name in VAGUE_FIELDS if defaults} - self._keep - self._whole.keys()
         self._suffixes = SECRET_SUFFIXES if defaults else ()
         self._globs = Paths(name for name in given if "*" in name and "." not in name)
         self.paths = Paths(name for name in given if "." in name)
         self.rule = functools.lru_cache(maxsize=4_096)(self._rule)
-        """Return the rule by which the value under a name is secret, or None."""
+        """Return the rule by which any value under a name is secret, or None."""
+        self.vague = functools.lru_cache(maxsize=4_096)(self._vague_rule)
+        """Return the rule by which some values under a name are secret, or None."""
 
     @property
     def rules(self) -> list[str]:
@@ -200,6 +234,7 @@ class Names:
         return [
             *self._whole.values(),
             *suffixes,
+            *[f"field:{name}" for name in sorted(self._vague)],
             *[f"path:{said}" for said, _ in self.paths._known + self._globs._known],
         ]
 
@@ -219,6 +254,24 @@ class Names:
         said = self.paths.find(path)
         return said and f"path:{said}"
 
+    def under(self, name: str, value: Any, *, bare: bool = False) -> str | None:
+        """Return the rule by which a plain *value* under a name is secret, or None.
+
+        A *bare* value is a word of a text, without quotes: under a vague name it must look more like a secret.
+        """
+        rule = self.rule(name)
+        if rule is None:
+            rule = self.vague(name)
+            return rule if rule and _is_secret(rule, value, bare=bare) else None
+        return None if rule == "field:*_token" and _is_measure(name, value) else rule
+
+    def _vague_rule(self, name: str) -> str | None:
+        whole = squeezed(name)
+        if whole in self._vague:
+            return f"field:{whole}"
+        is_many = "tokens" in self._vague and whole not in self._keep and words(name).endswith("_tokens")
+        return "field:tokens" if is_many else None
+
     def _rule(self, name: str) -> str | None:
         whole = squeezed(name)
         if whole in self._keep:
@@ -234,6 +287,27 @@ class Names:
             written = self._globs.find([name.replace(".", "_")])
             found = written and f"path:{written}"
         return found
+
+
+def _is_secret(rule: str, value: Any, *, bare: bool) -> bool:
+    """Tell whether what stands under a vague name is secret."""
+    kind = type(value)
+    if rule == "field:pin":
+        return not _NO_PIN.fullmatch(value) if kind is str else kind is int and value >= _LEAST_PIN
+    if kind is list:
+        return any(type(item) is str for item in value)
+    if kind is not str or _NUMBERS.fullmatch(value):
+        return False
+    if bare and not _MIXED.fullmatch(value):
+        return False
+    return rule != "field:auth" or value.lower() not in _SCHEMES
+
+
+def _is_measure(name: str, value: Any) -> bool:
+    """Tell whether what stands under a name that ends in ``_token`` measures something, or names a place."""
+    if type(value) not in (int, float, str) or not _NUMBERS.fullmatch(str(value)):
+        return False
+    return "." in str(value) or bool(_OF_MODELS.search(words(name)))
 
 
 def is_path(said: str) -> bool:

@@ -98,12 +98,13 @@ _NATIONAL: Final = "|".join(  # noqa: FLY002 - one line for each form
         # a trunk zero: 020 7946 0958, 030/1234567, 06 12 34 56 78, 01.42.68.53.00, (02) 9374 4000, 0171-1234567
         r"0[1-9]([ .\-])[0-9]{2}(?:\2[0-9]{2}){3}",
         r"\(0[1-9][0-9]{0,4}\)[ \-/]?[0-9]{2,4}(?:[ \-]?[0-9]{2,5}){1,3}",
-        r"0[1-9][0-9]{0,3}[ /\-][0-9]{5,8}",
+        r"0[1-9][0-9]{0,3}(?:[ /\-]| / )[0-9]{5,8}",
         r"0[1-9][0-9]{0,3}(?:[ \-/]| / )[0-9]{2,4}(?:[ \-][0-9]{2,5}){1,4}",
         r"07[1-9][0-9]{8}|0[67][0-9]{8}",
         # other groupings that nothing else has: (11) 91234-5678, 98765 43210, 138 0013 8000
         r"\([1-9][0-9]\)[ ]?9?[0-9]{4}-[0-9]{4}",
         r"[6-9][0-9]{4}[ \-][0-9]{5}",
+        r"(?<![0-9] )[679][1-9][0-9] (?!000)[0-9]{3} (?!000)[0-9]{3}(?! [0-9])",
         r"8[ \-]\(?[3489][0-9]{2}\)?[ \-][0-9]{3}[ \-][0-9]{2}[ \-][0-9]{2}",
         r"1[3-9][0-9][ \-][0-9]{4}[ \-][0-9]{4}",
     )
@@ -157,10 +158,11 @@ def _is_national(said: str) -> bool:
 # ---- social security number (United States)
 
 _SSN: Final = re.compile(
-    r"(?<![\w.\-/+])(?!000|666|9)[0-9]{3}([\- \u2010-\u2013])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![\w/]|[.\-]\w|,[0-9])"
+    r"(?<![\w.\-+])(?<![0-9]/)(?!000|666|9)[0-9]{3}"
+    r"([\- \u2010-\u2013])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?!\w|[.\-]\w|[,/][0-9])"
 )
 _LABELLED_SSN: Final = re.compile(
-    r"(?:\bssn|\bsocial[ _\-]?security(?:[ _\-]?(?:number|no|nr))?)[ #:=.]{0,3}"
+    r"(?:\bssn|\bsocial[ _\-]?security(?:[ _\-]?(?:number|no|nr))?)(?:[ #:=.]{0,3}| (?:is|was|of):? )"
     r"((?!000|666|9)[0-9]{3}(?!00)[0-9]{2}(?!0000)[0-9]{4})(?!\w|[.\-]\w|,[0-9])",
     re.IGNORECASE,
 )
@@ -184,16 +186,54 @@ _IPV4: Final = re.compile(
     rf"(?<![\w.$])(?<![\w+~^<>]-)(?<![\w)]/)(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\w|-(?![0-9]{{1,3}}\.)\w|\+\w)"
 )
 _VERSION_BEFORE: Final = re.compile(
-    r"(?:\b(?:v|ver|version|versions|release|released|build|rev|revision|firmware|fw|driver|kernel|update|upgraded?|patch"
-    r"|edition|sdk|api|os|os ?x|ios|ipados|macos|android|nt|windows|chrome|firefox|safari|edge|opera|python|node|java"
-    r"|ruby|php|oid|section|chapter|clause|figure|paragraph|semver|tag|pip|npm|openssl|nginx|postgres(?:ql)?|from|to)"
-    r"[ :=/_\"'(]{0,3}v?|[=~><!]=|[\^~]|§ ?|[A-Za-z]/)\Z",
+    r"(?:\b(?:v|ver|versions?|semver|oid|section|chapter|clause|figure|paragraph|(?:mac|i|ipad)?os(?: ?x)?|os x)"
+    r"[ :=/_.\"'(]{0,3}v?|§ ?|\b(?:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z",
     re.IGNORECASE,
 )
-_ROUTE_WORDS: Final = re.compile(r"(?:from|to)[ ]?\Z", re.IGNORECASE)
+"""What says that a version follows, whatever it is."""
+
+_PRODUCT_BEFORE: Final = re.compile(
+    r"(?:\b(?:release|released|build|rev|revision|firmware|fw|driver|kernel|update|upgraded?|patch|edition|sdk|api|nt|tag"
+    r"|windows|android|chrome|chromium|firefox|safari|edge|opera|python|node(?:js)?|java|jdk|jre|ruby|php|perl|rust|go"
+    r"|pip|npm|yarn|openssl|nginx|apache|httpd|tomcat|envoy|haproxy|postgres(?:ql)?|mysql|mariadb|mongodb|redis|kafka"
+    r"|hadoop|spark|elasticsearch|rabbitmq|zookeeper|etcd|consul|vault|nomad|terraform|ansible|kubernetes|k8s|helm"
+    r"|kubelet|docker|containerd|grpc|protobuf|spring|hibernate|django|flask|fastapi|rails|react|angular|vue|numpy"
+    r"|pandas|glibc|gcc|clang|llvm|cuda|dependency|package|library|lib|module|plugin|extension|chart|image|artifact|gem"
+    r"|crate|wheel|jar|requires?|needs?|installed|installing)"
+    r"[ :=/_.\"'(]{0,3}|(?:gem|package|library|module|plugin|dependency|crate|requires?) [\w.\-]{1,40} "
+    r"|[A-Za-z][\w.]*-[a-z]{1,20}:|[=~><!]=|[\^~@]|[A-Za-z]/)\Z",
+    re.IGNORECASE,
+)
+"""What may have a version, or an address."""
+
+_ADDRESS_NAME: Final = re.compile(r"-(?:ip|for|addr|address|host|client|server|peer|by):\Z", re.IGNORECASE)
+_ROUTE_WORDS: Final = re.compile(r"\b(?:from|to|for|of)[ ]?\Z", re.IGNORECASE)
 _VERSION_WORD: Final = re.compile(r"\b(?:upgrad|downgrad|version|releas|updat|bump|migrat)", re.IGNORECASE)
+_NETWORKS: Final = re.compile(
+    r"(?:10|127|169\.254|192\.168|192\.0\.2|198\.51\.100|203\.0\.113|172\.(?:1[6-9]|2[0-9]|3[01])"
+    r"|100\.(?:6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7]))\."
+)
+"""Private networks and those of documentation: hardly a version."""
+
+_VERSION_LIKE: Final = re.compile(
+    r"(?:[0-9]|[123][0-9])\.[0-9]{1,2}\.[0-9]{1,2}\.[0-9]+|1[0-4][0-9]\.0\.[0-9]+\.[0-9]+"
+)
 _IPV6: Final = re.compile(
     r"(?<![\w:.])((?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}))(?!\w|:[\w:]|\.\w)(%[\w.\-]{1,16})?"
+)
+
+
+_SMALL: Final = re.compile(r"[1-9]?[0-9]\.[0-9]{1,2}\.[0-9]{1,2}\.[0-2]?[0-9]")
+"""Of public addresses few are so small, and of versions nearly all."""
+
+_WELL_KNOWN: Final = frozenset({"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "4.2.2.2", "1.2.3.4", "5.6.7.8"})
+_ANY_WORD: Final = re.compile(r"(?:\A|(?<=\s))(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} \Z")
+_OF_ADDRESSES: Final = re.compile(
+    r"\b(?:at|by|of|for|with|on|in|via|and|or|as|is|are|was|not|see|user|client|host|hostname|ips?|ipv4|addr|address|peer"
+    r"|server|remote|source|src|dst|target|dest(?:ination)?|dns|resolver|gateway|proxy|router|subnet|route|interface|vpn"
+    r"|ping|dial(?:ing)?|connect(?:ed|ing)?|reach(?:ed|ing)?|resolv(?:ed|es)|block(?:ed)?|ban(?:ned)?|allow(?:ed)?"
+    r"|den(?:y|ied)|login|request|call(?:er)?|visitor|lookup|listen(?:ing)?|bind|bound|endpoint|upstream) \Z",
+    re.IGNORECASE,
 )
 
 
@@ -215,15 +255,19 @@ def _is_ipv4(text: str, match: re.Match[str]) -> bool:
     said = match[0]
     if said.startswith(("0.", "255.255.")):  # this network, and masks
         return False
-    before = text[max(0, match.start() - 20) : match.start()]
-    version = _VERSION_BEFORE.search(before)
-    if version is None:
-        return True
+    before = text[max(0, match.start() - 48) : match.start()]
     if before.endswith("://"):
+        return True
+    if _VERSION_BEFORE.search(before):
+        return False
+    if _NETWORKS.match(said) or not _VERSION_LIKE.fullmatch(said):
         return True
     if _ROUTE_WORDS.search(before):
         return not _VERSION_WORD.search(text, max(0, match.start() - 60), match.start())
-    return False
+    if _PRODUCT_BEFORE.search(before):
+        return _ADDRESS_NAME.search(before) is not None
+    is_version = _SMALL.fullmatch(said) and said not in _WELL_KNOWN and _ANY_WORD.search(before)
+    return not is_version or _OF_ADDRESSES.search(before) is not None
 
 
 def _is_ipv6(said: str) -> bool:
@@ -264,3 +308,41 @@ PRESET_FIELDS: Final = {
     "pci": ("pan", "cardholder_name", "track_data", "pin_block", "card_security_code"),
 }
 """Which further names each preset makes secret."""
+
+_FIELDS: Final = {
+    "phone": re.compile(
+        r"(?:.*_)?(?:phone|telephone|cellphone|cell_phone|mobile|mobil|tel|telefon|fax|whatsapp|msisdn|handy)"
+        r"(?:_?(?:number|num|no|nr|nummer|e164))?s?_?[0-9]?"
+    ),
+    "email": re.compile(r"(?:.*_)?e?_?mail(?:_address|_addr)?(?:e?s)?_?[0-9]?"),
+    "iban": re.compile(r"(?:.*_)?iban(?:_?(?:number|no|nr))?s?"),
+    "ip": re.compile(r"(?:.*_)?(?:ip(?:v[46])?(?:_addr(?:ess)?)?|remote_addr|forwarded_for)(?:e?s)?"),
+}
+"""Names of fields that hold it, their words in lower case."""
+
+_FORMS: Final = {
+    "phone": re.compile(r"[+(]{0,2}(?:[0-9][ .\-/()\u00a0\u2010-\u2013]{0,3}){7,15}(?:(?:x|ext\.?)[ ]?[0-9]{1,6})?"),
+    "email": re.compile(r"[^@\s]{1,64}(?:@|%40)[^@\s]{1,255}"),
+    "iban": re.compile(r"[A-Za-z]{2}[0-9]{2}(?:[ \-]?[A-Za-z0-9]){11,30}"),
+}
+"""What may stand there: any number that can be dialled, though alone it would be taken for an id."""
+
+
+def personal_kind(name: str, wanted: Iterable[str]) -> str | None:
+    """Return which of the *wanted* kinds a field holds by its name, such as ``home_phone``, or None."""
+    return next((kind for kind, names in _FIELDS.items() if kind in wanted and names.fullmatch(name)), None)
+
+
+def is_personal(kind: str, said: str) -> bool:
+    """Tell whether all of a text can be what the name of its field says."""
+    said = said.strip()[:_MAX_FIELD]
+    if kind != "ip":
+        return _FORMS[kind].fullmatch(said) is not None
+    try:
+        ipaddress.ip_address(said)
+    except ValueError:
+        return False
+    return not said.isdecimal()
+
+
+_MAX_FIELD: Final = 512

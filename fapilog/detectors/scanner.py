@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from fapilog.detectors import Detector, holds, texts
+from fapilog.detectors.names import Names
 
 Found: TypeAlias = tuple[int, int, str]
 
@@ -35,8 +36,7 @@ class Scanner:
     def __init__(
         self,
         *,
-        rule: Callable[[str], str | None],
-        stems: tuple[str, ...],
+        names: Names,
         hides: Callable[[str, str], bool] | None,
         credentials: tuple[Detector, ...],
         more: tuple[Detector, ...],
@@ -46,16 +46,17 @@ class Scanner:
         """Decide once what is looked for.
 
         Args:
-            rule: Returns the rule by which the value under a name is secret, or None.
-            stems: One of these is in every such name, in lower case and without separators.
+            names: Tells the rule by which a value under a name is secret.
             hides: Tells whether a parameter of a URL is secret; None: URLs are not looked at.
             credentials: Detectors of what is at least 16 characters long, or says what it is.
             more: Other detectors.
             texts: Whether names in texts are looked at.
             masked: What stands in place of a value that was taken out before.
         """
-        self._rule = rule
-        self._stems = stems
+        self._rule = names.rule
+        self._maybe = lambda name: names.rule(name) or names.vague(name)
+        self._weigh = lambda name, value, bare: names.under(name, value, bare=bare) is not None
+        self._stems = names.stems
         self._hides = hides
         self._credentials = credentials
         self._literals = tuple({literal for each in credentials for literal in each.literals})
@@ -107,17 +108,22 @@ class Scanner:
                 low = texts.unescaped(low)
             low = low.replace("_", "").replace("-", "").replace(" ", "").replace(".", "")
             if holds(low, self._stems):
-                found += texts.pairs(said, self._rule)
+                found += texts.pairs(said, self._maybe, self._weigh)
                 if "value" in low:
                     found += texts.named(said, self._rule)
                 if "--" in said:
-                    found += texts.flags(said, self._rule)
+                    found += texts.flags(said, self._maybe, self._weigh)
                 if "</" in said:
                     found += texts.elements(said, self._rule)
+                if "input_value=" in said:
+                    found += texts.invalid(said, self._rule)
         if self._hides is not None and "=" in said and ("?" in said or "#" in said):
             found += [(start, end, "url_parameter") for start, end in texts.parameters(said, self._hides)]
-        if self._hides is not None and "://" in said:
-            found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
+        if self._hides is not None:
+            if "://" in said:
+                found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
+            if ("%" in said and ("40" in said or "@" in said)) or "\\/" in said:
+                found += [(start, end, "url_userinfo") for start, end in texts.escaped_userinfo(said)]
         if self._credentials and len(said) >= _SHORTEST_WITH_WORD and self._may_hold_credential(said):
             cut = _CUT.search(said)
             if cut:  # of a credential that was cut not enough may be left to know it by

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import orjson
 
 from fapilog.detectors.credentials import CREDENTIALS
-from fapilog.detectors.names import DEFAULT_FIELDS, SECRET_SUFFIXES, Names, Paths, is_path, squeezed
+from fapilog.detectors.names import DEFAULT_FIELDS, SECRET_SUFFIXES, Names, Paths, is_path, squeezed, words
 from fapilog.detectors.patterns import pattern
-from fapilog.detectors.personal import PERSONAL, PRESET_FIELDS, PRESETS
+from fapilog.detectors.personal import PERSONAL, PRESET_FIELDS, PRESETS, is_personal, personal_kind
+from fapilog.detectors.places import rule_of_next, rules_of_members
 from fapilog.detectors.scanner import Scanner
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError
@@ -51,7 +52,9 @@ _IDS: Final = {
 }
 """What fapilog makes itself, and never touches while it looks like it."""
 
+_OTHER_RULES: Final = ("url_userinfo", "url_parameter", "allow", "function", "cut", "failed")
 _DROPPED: Final = object()
+_LONGEST_NAME: Final = 128
 _KEPT_AT_END: Final = 4
 _LEAST_FOR_PARTIAL: Final = 12
 
@@ -142,11 +145,13 @@ class Redact:
         )
         """Those that may find something in a short text, too."""
         self._cards = "card" in wanted
+        self._personal = functools.lru_cache(maxsize=4_096)(
+            lambda name: personal_kind(words(name[-_LONGEST_NAME:]), wanted)
+        )
         self._check(presets, off)
         self.confidence = {each.name: each.confidence for each in (*self._credentials, *self._more)}
         scanner = Scanner(
-            rule=self._rule,
-            stems=self._names.stems,
+            names=self._names,
             hides=Masks(self.matches, replacement).hides if "urls" not in off else None,
             credentials=self._credentials,
             more=self._more,
@@ -155,19 +160,7 @@ class Redact:
         )
         self._find = scanner.find
         self.scanner = scanner
-        self.counts: dict[str, int] = dict.fromkeys(
-            [
-                *self._names.rules,
-                *self.confidence,
-                "url_userinfo",
-                "url_parameter",
-                "allow",
-                "function",
-                "cut",
-                "failed",
-            ],
-            0,
-        )
+        self.counts = dict.fromkeys([*self._names.rules, *self.confidence, *_OTHER_RULES], 0)
         """How often each rule was applied. Every rule is there from the start."""
 
     def _check(self, presets: Sequence[str], off: Iterable[str]) -> None:
@@ -196,7 +189,7 @@ class Redact:
         return self._rule(name) is not None
 
     def _rule(self, name: str) -> str | None:
-        return self._names.rule(name if len(name) <= 128 else name[-128:])
+        return self._names.rule(name[-_LONGEST_NAME:])
 
     def forget_counts(self) -> None:
         """Begin to count anew, as in a forked child."""
@@ -209,6 +202,8 @@ class Redact:
         return (
             not self._functions
             and self._rule(name) is None
+            and not self._names.vague(name[-_LONGEST_NAME:])
+            and self._personal(name) is None
             and not self._names.place((name,))
             and (not self._allow or self._is_allowed((name,)))
             and self.scanner.is_clean(name)
@@ -260,11 +255,21 @@ class Redact:
         here = (*path, name)
         rule = self._names.place(here)
         if rule is None:
-            rule = self._rule(name)
+            rule = self._names.under(name[-_LONGEST_NAME:], value)
         shown = name if len(name) < 5 else self._text(name, here)
         if rule and value is not None:
             return shown, self._hidden(rule, value, here)
-        return shown, self._value(here, value)
+        kind = None if rule == "" else self._personal(name)
+        return shown, self._named(kind, here, value) if kind else self._value(here, value)
+
+    def _named(self, kind: str, path: tuple[str, ...], value: Any) -> Any:
+        """Return what is kept of a value whose name says what it may be: a telephone number, or a list of them."""
+        if type(value) is list:
+            return self._list(path, value, kind)
+        if type(value) not in (str, int) or not is_personal(kind, str(value)):
+            return self._value(path, value)
+        self._note(kind, path, self.confidence[kind])
+        return self._mask(kind, str(value), named=False) or _DROPPED
 
     def _value(self, path: tuple[str, ...], value: Any) -> Any:
         kind = type(value)
@@ -288,31 +293,29 @@ class Redact:
         return value
 
     def _object(self, path: tuple[str, ...], value: dict[str, Any]) -> dict[str, Any]:
-        named = value.get("name", value.get("key"))
-        pair = self._rule(named) if "value" in value and type(named) is str else None
+        """Look at each member; one may name what another holds."""
+        rules = rules_of_members(value, self._names)
         kept: dict[str, Any] = {}
         for name, item in value.items():
-            if pair is not None and name == "value" and item is not None:
-                said: tuple[str, Any] = name, self._hidden(pair, item, (*path, name))
+            if name in rules:
+                said: tuple[str, Any] = name, self._hidden(rules[name], item, (*path, name))
             else:
                 said = self._member(path, name, item)
             if said[1] is not _DROPPED:
                 kept[_free(said[0], kept)] = said[1]
         return kept
 
-    def _list(self, path: tuple[str, ...], value: list[Any]) -> list[Any]:
-        """Look at each item; in a list of pairs, as headers are, the first of two may name the second."""
-        kept = []
+    def _list(self, path: tuple[str, ...], value: list[Any], kind: str | None = None) -> list[Any]:
+        """Look at each item; one may name the next."""
+        kept: list[Any] = []
+        rule = None
+        paired = path[-1].isdecimal()
+        look = functools.partial(self._named, kind) if kind else self._value
         for at, item in enumerate(value):
             here = (*path, str(at))
-            if type(item) is list and len(item) == 2 and type(item[0]) is str and item[1] is not None:
-                rule = self._rule(item[0])
-                if rule:
-                    hidden = self._hidden(rule, item[1], (*here, "1"))
-                    kept.append([item[0]] if hidden is _DROPPED else [item[0], hidden])
-                    continue
-            rule = self._names.place(here)
-            said = self._hidden(rule, item, here) if rule and item is not None else self._value(here, item)
+            rule = rule or self._names.place(here)
+            said = self._hidden(rule, item, here) if rule and item is not None else look(here, item)
+            rule = rule_of_next(value, at, self._names, paired=paired) if type(item) is str and rule is None else None
             if said is not _DROPPED:
                 kept.append(said)
         return kept

@@ -20,7 +20,9 @@ DETECTORS: dict[str, Callable[[str], Any]] = {
     "flags": lambda text: texts.flags(text, REDACT._rule),
     "elements": lambda text: texts.elements(text, REDACT._rule),
     "named": lambda text: texts.named(text, REDACT._rule),
+    "invalid": lambda text: texts.invalid(text, REDACT._rule),
     "userinfo": texts.userinfo,
+    "escaped_userinfo": texts.escaped_userinfo,
     "parameters": lambda text: texts.parameters(text, Masks(REDACT.matches).hides),
     "everything": Redact(presets=PRESETS).text,
 }
@@ -62,6 +64,28 @@ ATTACKS = (
     *("+1 ", "+1", "1-", "1.", "1 2 ", "(1)", "00 1", "0 1", "1:", "1.2.3.", "1.2.3.4 ", "fe80:", "12345-", "123-45-"),
     *("4111 ", "4111-", "4111111111111111 ", "DE89", "DE89 ", "DE893704004405320130", "ssn 123", "phone ", "tel: 1"),
     *("name='", "name='password' value='", "a = ", "password = a = ", "password=''", "&quot;", "12:AA", "AzCa", "7Q~"),
+    *("cookie: '", 'cookie: a="', 'cookie: a=\\"', "cookie: \\", "'cookie: a\n", "authorization: <", "password: |\n  "),
+    *(
+        "password: |\n  a\n",
+        "password  ",
+        "password*",
+        "\x1b[1m",
+        "password\x1b[0m",
+        'password="""',
+        "value='",
+        'value="\\',
+    ),
+    *("value=a name='", "value=[", "<![CDATA[", "<password><![CDATA[", "<key>a</key>", "<a name='b'", "<a name="),
+    *(
+        "a\n",
+        "a\n [type=",
+        "a\n [type=b, input_value=",
+        "://a:b'",
+        "://a:b'c",
+        "://a:b'c@",
+        ":\\/\\/a:",
+        "%3A%2F%2Fa%3A",
+    ),
 )
 
 

@@ -484,3 +484,74 @@ def test_what_many_threads_take_out_is_counted_exactly() -> None:
     assert {rule: count for rule, count in redact.counts.items() if count} == {
         "field:password": 8_000, "field:token": 8_000, "aws_key": 8_000
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (["mysql", "--password", "lower"], ["mysql", "--password", "REDACTED"]),
+        ([["x-api-key", "lower"]], [["x-api-key", "REDACTED"]]),
+        ([("Authorization", CANARY, True)], [["Authorization", "REDACTED", True]]),
+        (("Authorization", CANARY), ["Authorization", "REDACTED"]),
+        (
+            ["Host", "h", "Authorization", CANARY, "Accept", "a"],
+            ["Host", "h", "Authorization", "REDACTED", "Accept", "a"],
+        ),
+        ({"Name": "DB_PASSWORD", "Value": CANARY}, {"Name": "DB_PASSWORD", "Value": "REDACTED"}),
+        ({"VALUE": CANARY, "KEY": "DB_PASSWORD"}, {"VALUE": "REDACTED", "KEY": "DB_PASSWORD"}),
+        ({"header": "cookie", "value": CANARY}, {"header": "cookie", "value": "REDACTED"}),
+        ({"name": "cookie", "values": [CANARY]}, {"name": "cookie", "values": "REDACTED"}),
+        ({"loc": ("body", "password"), "input": CANARY}, {"loc": ["body", "password"], "input": "REDACTED"}),
+        (["password", "email"], ["password", "email"]),
+        (["token", None], ["token", None]),
+        (["ls", "--verbose", "x"], ["ls", "--verbose", "x"]),
+        ({"name": "colour", "value": "red"}, {"name": "colour", "value": "red"}),
+        ({"name": "max_tokens", "value": 5}, {"name": "max_tokens", "value": 5}),
+        ({"name": "password", "value": None}, {"name": "password", "value": None}),
+    ],
+)
+def test_what_stands_beside_a_value_may_name_it(value: Any, kept: Any) -> None:
+    assert REDACT(None, "", plain({"x": value})) == {"x": kept}
+
+
+@pytest.mark.parametrize("name", ["phone", "homePhone", "phone_number", "Mobile", "tel", "fax"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("2125550147", "5551234567", "15551234567", "01711234567", "0301234567", "491711234567", "9876543210"),
+        *("(0)171 1234567", "+49 171 1234567", 2125550147, ["5551234567"]),
+    ],
+)
+def test_a_number_under_the_name_of_a_telephone_is_one(name: str, value: Any) -> None:
+    redact = Redact(presets=["gdpr"])
+    assert not redact.leaves(name)
+    said = redact(None, "", {name: value})[name]
+    assert said == (["<redacted:phone>"] if type(value) is list else "<redacted:phone>")
+    assert REDACT(None, "", {name: value}) == {name: value}
+    assert Redact(presets=["gdpr"], off=["phone"])(None, "", {name: value}) == {name: value}
+    assert Redact(presets=["gdpr"], keep=["**." + name])(None, "", {"a": 1, name: 12}) == {"a": 1, name: 12}
+
+
+@pytest.mark.parametrize(
+    ("field", "rule"),
+    [
+        ({"email": "ann@localhost"}, "email"),
+        ({"iban": "DE00 3704 0044 0532 0130 00"}, "iban"),
+        ({"client_ip": "0.0.0.1"}, "ip"),
+        ({"ssn_number": "123456789"}, None),
+    ],
+)
+def test_what_a_name_says_is_taken_out_though_its_form_is_not_strict(field: dict[str, str], rule: str | None) -> None:
+    redact = Redact(presets=["gdpr", "hipaa"], replacement="X")
+    assert list(redact(None, "", field).values()) == [f"<x:{rule}>" if rule else "X"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({"phone": "iPhone 12"}, {"phone": True}, {"phone": 12}, {"phone_id": 5551234567}, {"mobile": "yes"}),
+        *({"ip": "n/a"}, {"ip": 3232235777}, {"email": "sent"}, {"hotel": "5551234567"}, {"ship": "10.0"}),
+    ],
+)
+def test_what_is_not_what_its_name_says_stays(field: dict[str, Any]) -> None:
+    assert Redact(presets=["gdpr", "hipaa", "pci"])(None, "", field) == field
