@@ -47,7 +47,7 @@ from fapilog.processors import redact as redaction
 from fapilog.processors.filter import Filter
 from fapilog.processors.levels import Levels, Table
 from fapilog.processors.redact import Redact
-from fapilog.processors.sieve import Sieve, Surroundings, is_exception, leading
+from fapilog.processors.sieve import RuleFailed, Sieve, Surroundings, is_exception, leading
 from fapilog.processors.validate import Validate
 from fapilog.serializers import Lazy
 from fapilog.trace import SDK, in_active_span
@@ -422,9 +422,10 @@ class Recorder:
                     reason = sieve.refuses(logger, level, event, fields, ids)
                 except KeyboardInterrupt:
                     raise
-                except BaseException as error:  # noqa: BLE001 - a function of the user's must not cost the record
+                except BaseException as raised:  # noqa: BLE001 - a function of the user's must not cost the record
+                    error = raised.error if type(raised) is RuleFailed else raised
                     self._complain(sieve, f"raised {type(error).__name__}: {text(error, 200)}", fields, "filter")
-                    continue
+                    reason = raised.reason if type(raised) is RuleFailed else None
                 if reason is not None:
                     self.filtered[reason] += 1
                     return 0
@@ -669,9 +670,16 @@ class _Slot:
         return Recorder(queue, level=TRACE)
 
 
-report.scrub = lambda message: redaction.default().text(message)
 slot: Final = _Slot()
 """What every logger points to. Only `fapilog.runtime` fills it."""
+
+
+def _scrub(message: str) -> str:
+    """Redact a line for stderr as the records are that are made now."""
+    return slot.recorder.redactor.text(message)
+
+
+report.scrub = _scrub
 
 
 def record(logger: str, level: int, event: str, fields: dict[str, Any]) -> None:
@@ -835,7 +843,7 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any], limi
         raise
     except BaseException as error:  # noqa: BLE001 - whatever an argument's __str__ raises, SystemExit too
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
-        fields["_args"] = list(args)
+        fields[redaction.ARGUMENTS] = list(args)
         return event
 
 

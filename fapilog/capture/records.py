@@ -13,6 +13,7 @@ from fapilog.context import OURSELVES, RequestContext, current_request, remember
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.logger import bounded, record, slot
 from fapilog.processors import exceptions
+from fapilog.processors.redact import ARGUMENTS
 from fapilog.types import DEBUG, WARNING
 
 TRANSPORTS: Final = frozenset(
@@ -137,6 +138,6 @@ def _message(given: logging.LogRecord, fields: dict[str, Any]) -> str:
         message = given.getMessage()
     except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
         fields["_format_error"] = f"{type(error).__name__}: {error}"
-        fields["_args"] = list(given.args) if isinstance(given.args, tuple) else given.args
+        fields[ARGUMENTS] = list(given.args) if isinstance(given.args, tuple) else given.args
         message = given.msg if isinstance(given.msg, str) else type(given.msg).__name__
     return message.rstrip("\n")

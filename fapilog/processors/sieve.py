@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from fapilog.diagnostics import FilterReason
+from fapilog.diagnostics import FilterReason, report
 from fapilog.encoding import Limits, plain
 from fapilog.types import ERROR, INFO, LEVEL_NAMES, LEVELS, Event, Processor
 
@@ -36,6 +36,15 @@ class Refused(structlog.DropEvent):
 
     def __init__(self, reason: FilterReason) -> None:
         super().__init__(reason)
+        self.reason = reason
+
+
+class RuleFailed(Exception):  # noqa: N818 - it carries a decision
+    """A function of the user's raised *error*, and the rules beside it have decided: *reason*, or None to keep."""
+
+    def __init__(self, error: BaseException, reason: FilterReason | None) -> None:
+        super().__init__(str(type(error)))
+        self.error = error
         self.reason = reason
 
 
@@ -74,7 +83,13 @@ class Sieve:
         level = level_of(event)
         kept = event.get("audit") is True or (not self.errors and (level >= ERROR or is_exception(event)))
         if not kept:
-            reason = self.refuses(str(event.get("logger", "")), level, event.get("event"), event, event)
+            try:
+                reason = self.refuses(str(event.get("logger", "")), level, event.get("event"), event, event)
+            except RuleFailed as failed:
+                reason = failed.reason
+                if reason is None:
+                    raise failed.error from None
+                report(f"a rule raised {type(failed.error).__name__}; the others go on", key="rule failed")
             if reason is not None:
                 raise Refused(reason)
         return event
