@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, Self, TypeAlias, get_args
 
@@ -32,12 +31,12 @@ from fapilog.encoding import (
     cut,
     encode,
     encode_text,
-    plain,
     plain_fields,
     text,
 )
 from fapilog.errors import DurabilityError, EventSchemaError
 from fapilog.forks import same_process
+from fapilog.interpolation import interpolated
 from fapilog.pipeline.ledger import Stats
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
@@ -91,10 +90,6 @@ _request: Final = current_request.get
 _fields: Final = current_fields.get
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable"})
 _FORMATS: Final = (str, Lazy)
-_TEXTS: Final = frozenset({str, bytes, bytearray})
-_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset}) | _TEXTS
-_MAX_WEIGHT: Final = 1_000
-_MAX_WEIGHED_DEPTH: Final = 50
 _MAX_NAME: Final = 256
 _MAX_HEADS: Final = 1_000
 _MAX_HEAD: Final = 256
@@ -278,6 +273,7 @@ class Recorder:
             if (
                 not self._processors
                 and type(event) is str
+                and len(event) <= self._short  # or its hash alone takes long
                 and (head := self._heads[level].get(event) or self._head(level, event))
                 and self._are_safe(fields)
                 and (not self._more or self._is_clean(logger))
@@ -836,41 +832,13 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any], limi
             raise TypeError("arguments are for an event that is text")  # noqa: TRY301 - one way for all that fails
         if type(event) is Lazy:
             event = str(event)
-        if len(args) == 1 and issubclass(type(args[0]), Mapping) and args[0]:
-            return event % (bounded(args[0], limits) if type(args[0]) is dict else args[0])
-        return event % tuple([bounded(argument, limits) for argument in args])
+        return interpolated(event, args, limits)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever an argument's __str__ raises, SystemExit too
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
         fields[redaction.ARGUMENTS] = list(args)
         return event
-
-
-def bounded(argument: Any, limits: Limits = LIMITS) -> Any:
-    """Return what may be formatted into an event: *argument*, or the plain value of what has very much to say."""
-    kind = type(argument)
-    if kind not in _CONTAINERS:
-        return argument
-    if len(argument) <= limits.string if kind is str else _weight(argument, 0, 0) <= _MAX_WEIGHT:
-        return argument
-    return plain(argument, replace(limits, string=limits.string // 2))  # so that the event has room for what follows
-
-
-def _weight(value: Any, counted: int, depth: int) -> int:
-    """Count the values a container holds, at any depth, and 32 characters of text as one, until there are very many."""
-    kind = type(value)
-    if kind in _TEXTS:
-        return counted + len(value) // 32 + 1
-    if kind not in _CONTAINERS:
-        return counted + 1
-    if depth > _MAX_WEIGHED_DEPTH:
-        return counted + _MAX_WEIGHT
-    for item in value.values() if kind is dict else value:
-        if counted > _MAX_WEIGHT:
-            break
-        counted = _weight(item, counted, depth + 1)
-    return counted
 
 
 def _first(fields: Mapping[str, Any], most: int) -> dict[str, Any]:

@@ -4,18 +4,20 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from fapilog.detectors import holds
 from fapilog.detectors.names import words
 
 _DIGITS: Final = re.compile(r"[0-9_]+")
 
 
-def named_beside(rules: Iterable[str]) -> Callable[[Any, Any], str | None]:
+def named_beside(rules: Iterable[str], stems: tuple[str, ...]) -> Callable[[Any, Any], str | None]:
     """Return what tells the rule of a secret name that is in an event, or among its arguments; None if there is none.
 
     Which of the arguments is its value cannot be told: all of them may be.
 
     Args:
-        rules: Those of names, as `fapilog.detectors.names.Names.rules` gives them.
+        rules: Those of names, as `fapilog.detectors.names.Names.rules` gives them; none: nothing is secret.
+        stems: One of these is in every such name, in lower case and with nothing between its words.
     """
     known = [(rule, *rule.split(":", 1)) for rule in rules]
 
@@ -23,6 +25,8 @@ def named_beside(rules: Iterable[str]) -> Callable[[Any, Any], str | None]:
         if arguments is None:
             return None
         said = f"{event} {arguments}"
+        if not holds("".join(filter(str.isalnum, said.casefold())), stems):
+            return None
         spelt = f"_{words(said)}_"
         without_digits = _DIGITS.sub("_", spelt)
         for rule, kind, name in known:

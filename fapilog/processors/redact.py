@@ -141,7 +141,7 @@ class Redact:
             masked=replacement,
         )
         self._find = scanner.find
-        self._named_beside = named_beside(self._names.rules if "texts" not in off else ())
+        self._named_beside = named_beside(self._names.rules if "texts" not in off else (), self._names.stems)
         self.scanner = scanner
         self.counts: dict[str, int] = dict.fromkeys(
             [

@@ -33,6 +33,9 @@ MAX_SEEN: Final = 100
 """How many errors of a JSON Schema are asked for."""
 
 MAX_TEXT: Final = 200
+MAX_EVENT: Final = 1_024
+"""How long an event may be that is declared."""
+
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable", "audit"})
 _IDS: Final = frozenset({"trace_id", "span_id", "parent_span_id", "request_id", "trace_flags"})
 _NOT_DECLARED: Final = _ARGUMENTS | _IDS | RESERVED_FIELDS
@@ -143,7 +146,7 @@ class Validate:
         Raises:
             EventSchemaError: It does not, the mode is strict, and a test is running.
         """
-        schema = SCHEMAS.get(event) if type(event) is str else None
+        schema = SCHEMAS.get(event) if SCHEMAS and type(event) is str and len(event) <= MAX_EVENT else None
         if schema is None:
             return level
         mode = schema.mode or self.mode
