@@ -21,6 +21,7 @@ from structlog import contextvars as structlog_contextvars
 
 from fapilog import forks
 from fapilog.context import NOTHING, OURSELVES, RequestContext, current_fields, current_request
+from fapilog.detectors.scanner import MAX_GLANCE
 from fapilog.diagnostics import FilterReason, report, surface_bugs
 from fapilog.encoding import (
     LIMITS,
@@ -93,6 +94,9 @@ _FORMATS: Final = (str, Lazy)
 _MAX_NAME: Final = 256
 _MAX_HEADS: Final = 1_000
 _MAX_HEAD: Final = 256
+_MAX_GLANCES: Final = 32
+"""How many fields there may be where nobody looks at the clock meanwhile."""
+
 _BEGINNING: Final = '{"timestamp":"%Y-%m-%dT%H:%M:%S.'
 _STAMP_AT: Final = _BEGINNING.index("%")
 _MILLISECONDS: Final = [b"%03d" % number for number in range(1_000)]
@@ -206,6 +210,7 @@ class Recorder:
         self._room = self._limits.record - self._reserve - _FRONT_BYTES
         """How many bytes the event and the fields may have, whatever else there is."""
         self._short = min(self._limits.string, self._room)
+        self._glance = min(MAX_GLANCE, self._short)
         self._few = min(self._room, self._limits.keys * len('"":0,'))
         """In a line of so many bytes there cannot be too many fields."""
 
@@ -273,12 +278,13 @@ class Recorder:
             if (
                 not self._processors
                 and type(event) is str
-                and len(event) <= self._short  # or its hash alone takes long
+                and len(event) <= self._glance  # of a long one the hash alone takes long
                 and (head := self._heads[level].get(event) or self._head(level, event))
+                and len(fields) <= _MAX_GLANCES
                 and self._are_safe(fields)
                 and (not self._more or self._is_clean(logger))
             ):
-                short, seen, number = self._short, self._seen, self._number
+                short, seen, number = self._glance, self._seen, self._number
                 for value in fields.values():  # a string that is too long is not even looked at
                     kind = type(value)
                     if kind is str:

@@ -8,6 +8,9 @@ from fapilog.detectors import Detector, holds, texts
 
 Found: TypeAlias = tuple[int, int, str]
 
+MAX_GLANCE: Final = 1_024
+"""How long a text may be that is looked at while nobody looks at the clock."""
+
 _CUT: Final = re.compile(r"<\+[0-9]+ more>\Z")
 _BREAK: Final = re.compile(r"[\s\"'<>,;]")
 _MAX_CUT: Final = 512
@@ -68,12 +71,15 @@ class Scanner:
         """Texts in which nothing was found, to be known again: user agents, paths, events."""
 
     def passes(self, fields: Mapping[str, Any]) -> bool:
-        """Tell whether nothing in the values of *fields*, which are strings and numbers, has to be taken out."""
+        """Tell whether nothing in the values of *fields*, which are strings and numbers, has to be taken out.
+
+        Of a long string that cannot be told here.
+        """
         seen = self.seen
         for value in fields.values():
             kind = type(value)
             if kind is str:
-                if value not in seen and not self.is_clean(value):
+                if len(value) > MAX_GLANCE or (value not in seen and not self.is_clean(value)):
                     return False
             elif self.cards and kind is int and value >= 10**11:
                 return False

@@ -23,6 +23,7 @@ from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError
 from fapilog.failpoints import hit
 from fapilog.masks import Masks
+from fapilog.processors.budget import Budget
 from fapilog.processors.own_fields import IDS, OURS
 from fapilog.types import Event
 
@@ -129,6 +130,7 @@ class Redact:
         )
         """Those that may find something in a short text, too."""
         self._cards = "card" in wanted
+        self._budget = Budget()
         self._check(presets, off)
         self.confidence = {each.name: each.confidence for each in (*self._credentials, *self._more)}
         scanner = Scanner(
@@ -206,6 +208,10 @@ class Redact:
 
     def __call__(self, logger: Any, method_name: str, event: Event) -> Event:
         """Return *event* without what is secret. A field that cannot be looked at becomes ``<redaction failed>``."""
+        with self._budget:
+            return self._kept(event)
+
+    def _kept(self, event: Event) -> Event:
         kept = {}
         for name, value in event.items():
             known = IDS.get(name)
@@ -246,6 +252,7 @@ class Redact:
 
     def _member(self, path: tuple[str, ...], name: str, value: Any) -> tuple[str, Any]:
         """Return a field's name and value without what is secret in either."""
+        self._budget.spend(len(name))
         here = (*path, name)
         rule = self._names.place(here)
         if rule is None:
@@ -357,6 +364,7 @@ class Redact:
         return self._text(said, ())
 
     def _text(self, said: str, path: Sequence[str]) -> str:
+        self._budget.spend(len(said))
         spans = self._find(said)
         if not spans:
             return said

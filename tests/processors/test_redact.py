@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -449,6 +450,57 @@ def test_a_function_of_the_user_s_that_fails_masks_the_whole_field(
     (record,) = sink.records
     assert (record["text"], record["deep"], record["kept"]) == ("<redaction failed>", "<redaction failed>", 7)
     assert CANARY not in repr(sink.records) + capfd.readouterr().err
+
+
+MIXED = "ann@example.com +49 170 1234567 DE89370400440532013000 4111 1111 1111 1111 192.168.0.1 123-45-6789 "
+
+
+@pytest.mark.parametrize("presets", [[], ["gdpr", "hipaa", "pci"]])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {f"s{n}": "a:b key " * 4_096 for n in range(8)},
+        {"l": ["password=x " * 20] * 1_000},
+        {f"s{n}": MIXED * 60 for n in range(32)},
+        {f"s{n}": MIXED * 320 for n in range(8)},
+        {f"s{n}": "http://a:b@c/d?x=1&token=3 " * 1_200 for n in range(8)},
+        {f"s{n}": "token=" * 5_400 for n in range(8)},
+        {f"s{n}": "a:b key " * 128 for n in range(256)},
+        {f"s{n}": "x" * 4_000 for n in range(8)},
+    ],
+    ids=["pairs", "secrets", "personal", "more personal", "urls", "names", "many", "patterns"],
+)
+def test_no_record_within_its_limits_takes_long_and_none_passes_unseen(
+    fields: dict[str, Any], presets: list[str]
+) -> None:
+    with capture(redact_presets=presets, redact_patterns={"xs": "x{1,9}" * 8 + "y"}) as captured:
+        log.info("warm")
+        began = time.thread_time()
+        log.info("x", before=f"password={CANARY}", **fields, after=f"password={CANARY}")
+        took = time.thread_time() - began
+        record = captured.records[1]
+        withheld = captured.handle.stats().redacted["failed"]
+    assert took < 0.1  # 46 ms at most on an idle machine
+    assert record["before"] == "password=REDACTED"
+    assert CANARY not in repr(record)
+    assert ("<redaction failed>" in record.values()) == (withheld > 0)
+
+
+def test_a_record_that_a_function_logs_has_a_time_of_its_own() -> None:
+    def slow(path: str, said: str) -> str:
+        if path == "text":
+            log.info("y", other="z")
+            until = time.thread_time() + 0.05
+            while time.thread_time() < until:
+                pass
+        return said
+
+    with capture(redact_functions=[slow]) as captured:
+        log.info("x", text="a", **{f"s{n}": "b " * 1_000 for n in range(8)})
+        inner, outer = captured.records
+    assert inner["other"] == "z"
+    assert outer["text"] == "a"
+    assert outer["s7"] == "<redaction failed>"
 
 
 def test_of_a_field_that_failed_the_name_is_kept_only_if_it_is_clean() -> None:
