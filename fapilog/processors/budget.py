@@ -16,7 +16,8 @@ _COST: Final = 64
 class Budget(threading.local):
     """Until when the record that this thread looks at may take, and after how many characters to look at the clock.
 
-    It is entered for each record. Within one another may be entered: a function of the user's may log while it is asked.
+    It is entered for each record. Within one another may be entered: a function of the user's may log while it is
+    asked.
     """
 
     def __init__(self) -> None:

@@ -361,7 +361,8 @@ class Redact:
 
     def text(self, said: str) -> str:
         """Return a text without what is secret in it."""
-        return self._text(said, ())
+        with self._budget:
+            return self._text(said, ())
 
     def _text(self, said: str, path: Sequence[str]) -> str:
         self._budget.spend(len(said))
