@@ -49,7 +49,7 @@ from fapilog.processors.levels import Levels, Table
 from fapilog.processors.redact import Redact
 from fapilog.processors.sieve import RuleFailed, Sieve, Surroundings, is_exception, leading
 from fapilog.processors.validate import Validate
-from fapilog.serializers import Lazy
+from fapilog.serializers import Lazy, make_once, once
 from fapilog.trace import SDK, in_active_span
 from fapilog.types import (
     CRITICAL,
@@ -268,6 +268,8 @@ class Recorder:
             if args:
                 event = _interpolate(event, args, fields, self._limits)
             if self._is_special:
+                make_once(fields)
+                event = once(event)
                 if self._sifts:
                     level = self._sift(logger, level, event, fields, request, queue is not self.queue)
                     if not level:

@@ -13,6 +13,7 @@ import structlog
 
 from fapilog.diagnostics import FilterReason, report
 from fapilog.encoding import Limits, plain
+from fapilog.serializers import value_of
 from fapilog.types import ERROR, INFO, LEVEL_NAMES, LEVELS, Event, Processor
 
 Tell: TypeAlias = Callable[[str, int, str, dict[str, Any]], None]
@@ -125,12 +126,12 @@ def seen(logger: str, level: int, event: Any, fields: Mapping[str, Any], ids: Ma
 def reader_of(name: str) -> Reader:
     """Return what reads the value of a field by its name; None where a record has none."""
     if name == "event":
-        return lambda _logger, _level, event, _fields, _ids: event
+        return lambda _logger, _level, event, _fields, _ids: value_of(event)
     if name == "logger":
         return lambda logger, _level, _event, _fields, _ids: str(logger)
     if name == "level":
         return lambda _logger, level, _event, _fields, _ids: LEVEL_NAMES[level]
-    return lambda _logger, _level, _event, fields, ids: fields[name] if name in fields else ids.get(name)
+    return lambda _logger, _level, _event, fields, ids: value_of(fields[name] if name in fields else ids.get(name))
 
 
 def key_maker(key: Key) -> Reader:
@@ -140,9 +141,9 @@ def key_maker(key: Key) -> Reader:
         return lambda logger, level, event, fields, ids: atom(function(seen(logger, level, event, fields, ids)))
     names = (key,) if isinstance(key, str) else tuple(key)
     if names == ("event",):
-        return lambda _logger, _level, event, _fields, _ids: atom(event)
+        return lambda _logger, _level, event, _fields, _ids: atom(value_of(event))
     if names == ("event", "level", "logger"):  # the usual ones, in half the time
-        return lambda logger, level, event, _fields, _ids: (atom(event), level, logger)
+        return lambda logger, level, event, _fields, _ids: (atom(value_of(event)), level, logger)
     readers = [reader_of(name) for name in names]
     return lambda *parts: tuple([atom(reader(*parts)) for reader in readers])
 

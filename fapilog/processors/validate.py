@@ -16,6 +16,7 @@ from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import plain, text
 from fapilog.errors import ConfigurationError, EventSchemaError
 from fapilog.processors.sieve import level_of
+from fapilog.serializers import value_of
 from fapilog.types import ERROR, LEVEL_NAMES, RESERVED_FIELDS, Event
 
 Mode: TypeAlias = Literal["strict", "warn", "off"]
@@ -189,7 +190,7 @@ def _declared(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any
     bound = current_fields.get()
     shared = request.bound if request is not None else {}
     return {
-        name: value
+        name: value_of(value)
         for name, value in fields.items()
         if name in names or not (name in _NOT_DECLARED or name.startswith("_") or name in bound or name in shared)
     }
