@@ -374,6 +374,7 @@ class Redact:
         for start, end, rule in spans:
             if end <= at:
                 continue
+            self._budget.spend(0)
             begin = max(start, at)  # of two that overlap, nothing is left between
             self._note(rule, path, self.confidence.get(rule, 0.9))
             named = rule.startswith(("field:", "path:")) or rule in ("url_parameter", "url_userinfo")
