@@ -21,7 +21,6 @@ from structlog import contextvars as structlog_contextvars
 
 from fapilog import forks
 from fapilog.context import NOTHING, OURSELVES, RequestContext, current_fields, current_request
-from fapilog.detectors.scanner import MAX_GLANCE
 from fapilog.diagnostics import FilterReason, report, surface_bugs
 from fapilog.encoding import (
     LIMITS,
@@ -210,7 +209,7 @@ class Recorder:
         self._room = self._limits.record - self._reserve - _FRONT_BYTES
         """How many bytes the event and the fields may have, whatever else there is."""
         self._short = min(self._limits.string, self._room)
-        self._glance = min(MAX_GLANCE, self._short)
+        self._glance = min(self._redact.scanner.glance, self._short)
         self._few = min(self._room, self._limits.keys * len('"":0,'))
         """In a line of so many bytes there cannot be too many fields."""
 

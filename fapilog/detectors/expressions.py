@@ -19,8 +19,8 @@ with warnings.catch_warnings():
 
 __all__ = ["LIMIT_SECONDS", "MAX_STEPS", "Expression", "codes", "inside"]
 
-LIMIT_SECONDS: Final = 0.015
-"""How long an expression may take for one text. `regex` looks at the clock now and then: it may be half as much more.
+LIMIT_SECONDS: Final = 0.010
+"""How long an expression may take for one text. `regex` looks at the clock now and then: it may be twice as much.
 The time is that of the process, in which other threads may run."""
 
 MAX_STEPS: Final = 500_000

@@ -4,7 +4,7 @@ One with a repetition inside a repetition, or alternatives that begin alike insi
 more than 10 ms for a short text that was made to be the worst for it. One that takes more than proportional time is run
 on windows of 4 KiB, 1 KiB or 256 characters, each half over the last: the longest for which no such text takes more
 than 10 ms. What is longer than half a window is then found only if it lies well. Whatever is taken is run by
-`fapilog.detectors.expressions`: a text that takes more than 15 ms in all is masked.
+`fapilog.detectors.expressions`: a text that takes more than 10 ms in all is masked.
 
 google-re2 is linear, but has another meaning of ``\w`` and ``\b`` beyond ASCII, where a secret would be missed.
 """

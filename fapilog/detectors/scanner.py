@@ -8,8 +8,8 @@ from fapilog.detectors import Detector, holds, texts
 
 Found: TypeAlias = tuple[int, int, str]
 
-MAX_GLANCE: Final = 1_024
-"""How long a text may be that is looked at while nobody looks at the clock."""
+_GLANCE: Final = 1_024
+_GLANCE_OF_MORE: Final = 256
 
 _CUT: Final = re.compile(r"<\+[0-9]+ more>\Z")
 _BREAK: Final = re.compile(r"[\s\"'<>,;]")
@@ -65,6 +65,9 @@ class Scanner:
         self.more = more
         self.cards = any(each.name == "card" for each in more)
         """Whether a number may be a card's."""
+        self.glance = _GLANCE_OF_MORE if more else _GLANCE
+        """How long a text may be that is looked at while nobody looks at the clock."""
+
         self._texts = texts
         self._masked = masked
         self.seen: set[str] = set()
@@ -79,7 +82,7 @@ class Scanner:
         for value in fields.values():
             kind = type(value)
             if kind is str:
-                if len(value) > MAX_GLANCE or (value not in seen and not self.is_clean(value)):
+                if len(value) > self.glance or (value not in seen and not self.is_clean(value)):
                     return False
             elif self.cards and kind is int and value >= 10**11:
                 return False
