@@ -130,7 +130,7 @@ class Redact:
         )
         """Those that may find something in a short text, too."""
         self._cards = "card" in wanted
-        self._budget = Budget()
+        self._budget = Budget(patterns=bool(patterns))
         self._check(presets, off)
         self.confidence = {each.name: each.confidence for each in (*self._credentials, *self._more)}
         scanner = Scanner(
@@ -361,7 +361,7 @@ class Redact:
 
     def text(self, said: str) -> str:
         """Return a text without what is secret in it."""
-        with self._budget:
+        with self._budget.lifted():
             return self._text(said, ())
 
     def _text(self, said: str, path: Sequence[str]) -> str:
