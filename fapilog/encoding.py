@@ -63,6 +63,7 @@ import orjson
 
 from fapilog import arrays
 from fapilog.diagnostics import report
+from fapilog.excerpts import excerpt
 from fapilog.serializers import Lazy, serializer_of
 
 OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -206,8 +207,8 @@ def plain_fields(
 def text(value: Any, limit: int = LIMITS.string) -> str:
     """Return `str(value)`, cut to *limit* characters, or a marker if the value cannot say."""
     try:
-        said = str(value)
-        return cut(said if type(said) is str else str.__str__(said), limit)
+        said, length = excerpt(value, limit)
+        return said if length <= limit else f"{said[:limit]}<+{length - min(len(said), limit)} more>"
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value may raise SystemExit from __str__ and must not end the app
@@ -626,6 +627,14 @@ def _qualified(value: Any, walk: _Walk, depth: int) -> str:
     return walk.cut(f"{module}.{name}" if module and module != "builtins" else str(name), depth)
 
 
+def _subtext(value: Any, walk: _Walk, depth: int) -> str:
+    said, length = excerpt(value, walk.limits.string)
+    if length == len(said):
+        return said
+    walk.note_length(length, depth)
+    return f"{said}<+{length - len(said)} more>"
+
+
 def _exception(value: Any, walk: _Walk, depth: int) -> str:
     return walk.cut(f"{_QUALNAME(type(value))}: {text(value, walk.limits.string)}", depth)
 
@@ -635,7 +644,7 @@ def _said(value: Any, walk: _Walk, depth: int) -> str:
 
 
 _CONVERTERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any, _Walk, int], Any]], ...]] = (
-    (str, lambda value, walk, depth: walk.cut(str.__str__(value), depth)),
+    (str, _subtext),
     (int, _digits),
     (float, _number),
     (_BYTES, _decoded),

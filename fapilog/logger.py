@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, Self, TypeAlias, get_args
 
@@ -32,12 +31,12 @@ from fapilog.encoding import (
     cut,
     encode,
     encode_text,
-    plain,
     plain_fields,
     text,
 )
 from fapilog.errors import DurabilityError, EventSchemaError
 from fapilog.forks import same_process
+from fapilog.interpolation import interpolated
 from fapilog.pipeline.ledger import Stats
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
@@ -47,9 +46,9 @@ from fapilog.processors import redact as redaction
 from fapilog.processors.filter import Filter
 from fapilog.processors.levels import Levels, Table
 from fapilog.processors.redact import Redact
-from fapilog.processors.sieve import Sieve, Surroundings, is_exception, leading
+from fapilog.processors.sieve import RuleFailed, Sieve, Surroundings, is_exception, leading
 from fapilog.processors.validate import Validate
-from fapilog.serializers import Lazy
+from fapilog.serializers import Lazy, make_once, once
 from fapilog.trace import SDK, in_active_span
 from fapilog.types import (
     CRITICAL,
@@ -91,13 +90,12 @@ _request: Final = current_request.get
 _fields: Final = current_fields.get
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable"})
 _FORMATS: Final = (str, Lazy)
-_TEXTS: Final = frozenset({str, bytes, bytearray})
-_CONTAINERS: Final = frozenset({dict, list, tuple, set, frozenset}) | _TEXTS
-_MAX_WEIGHT: Final = 1_000
-_MAX_WEIGHED_DEPTH: Final = 50
 _MAX_NAME: Final = 256
 _MAX_HEADS: Final = 1_000
 _MAX_HEAD: Final = 256
+_MAX_GLANCES: Final = 32
+"""How many fields there may be where nobody looks at the clock meanwhile."""
+
 _BEGINNING: Final = '{"timestamp":"%Y-%m-%dT%H:%M:%S.'
 _STAMP_AT: Final = _BEGINNING.index("%")
 _MILLISECONDS: Final = [b"%03d" % number for number in range(1_000)]
@@ -212,6 +210,7 @@ class Recorder:
         self._room = self._limits.record - self._reserve - _FRONT_BYTES
         """How many bytes the event and the fields may have, whatever else there is."""
         self._short = min(self._limits.string, self._room)
+        self._glance = min(self._redact.scanner.glance, self._short)
         self._few = min(self._room, self._limits.keys * len('"":0,'))
         """In a line of so many bytes there cannot be too many fields."""
 
@@ -269,6 +268,8 @@ class Recorder:
             if args:
                 event = _interpolate(event, args, fields, self._limits)
             if self._is_special:
+                make_once(fields)
+                event = once(event)
                 if self._sifts:
                     level = self._sift(logger, level, event, fields, request, queue is not self.queue)
                     if not level:
@@ -279,11 +280,13 @@ class Recorder:
             if (
                 not self._processors
                 and type(event) is str
+                and len(event) <= self._glance  # of a long one the hash alone takes long
                 and (head := self._heads[level].get(event) or self._head(level, event))
+                and len(fields) <= _MAX_GLANCES
                 and self._are_safe(fields)
                 and (not self._more or self._is_clean(logger))
             ):
-                short, seen, number = self._short, self._seen, self._number
+                short, seen, number = self._glance, self._seen, self._number
                 for value in fields.values():  # a string that is too long is not even looked at
                     kind = type(value)
                     if kind is str:
@@ -429,9 +432,10 @@ class Recorder:
                     reason = sieve.refuses(logger, level, event, fields, ids)
                 except KeyboardInterrupt:
                     raise
-                except BaseException as error:  # noqa: BLE001 - a function of the user's must not cost the record
+                except BaseException as raised:  # noqa: BLE001 - a function of the user's must not cost the record
+                    error = raised.error if type(raised) is RuleFailed else raised
                     self._complain(sieve, f"raised {type(error).__name__}: {text(error, 200)}", fields, "filter")
-                    continue
+                    reason = raised.reason if type(raised) is RuleFailed else None
                 if reason is not None:
                     self.filtered[reason] += 1
                     return 0
@@ -676,9 +680,16 @@ class _Slot:
         return Recorder(queue, level=TRACE)
 
 
-report.scrub = lambda message: redaction.default().text(message)
 slot: Final = _Slot()
 """What every logger points to. Only `fapilog.runtime` fills it."""
+
+
+def _scrub(message: str) -> str:
+    """Redact a line for stderr as the records are that are made now."""
+    return slot.recorder.redactor.text(message)
+
+
+report.scrub = _scrub
 
 
 def record(logger: str, level: int, event: str, fields: dict[str, Any]) -> None:
@@ -861,41 +872,13 @@ def _interpolate(event: Any, args: tuple[Any, ...], fields: dict[str, Any], limi
             raise TypeError("arguments are for an event that is text")  # noqa: TRY301 - one way for all that fails
         if type(event) is Lazy:
             event = str(event)
-        if len(args) == 1 and issubclass(type(args[0]), Mapping) and args[0]:
-            return event % (bounded(args[0], limits) if type(args[0]) is dict else args[0])
-        return event % tuple([bounded(argument, limits) for argument in args])
+        return interpolated(event, args, limits)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever an argument's __str__ raises, SystemExit too
         fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
-        fields["_args"] = list(args)
+        fields[redaction.ARGUMENTS] = list(args)
         return event
-
-
-def bounded(argument: Any, limits: Limits = LIMITS) -> Any:
-    """Return what may be formatted into an event: *argument*, or the plain value of what has very much to say."""
-    kind = type(argument)
-    if kind not in _CONTAINERS:
-        return argument
-    if len(argument) <= limits.string if kind is str else _weight(argument, 0, 0) <= _MAX_WEIGHT:
-        return argument
-    return plain(argument, replace(limits, string=limits.string // 2))  # so that the event has room for what follows
-
-
-def _weight(value: Any, counted: int, depth: int) -> int:
-    """Count the values a container holds, at any depth, and 32 characters of text as one, until there are very many."""
-    kind = type(value)
-    if kind in _TEXTS:
-        return counted + len(value) // 32 + 1
-    if kind not in _CONTAINERS:
-        return counted + 1
-    if depth > _MAX_WEIGHED_DEPTH:
-        return counted + _MAX_WEIGHT
-    for item in value.values() if kind is dict else value:
-        if counted > _MAX_WEIGHT:
-            break
-        counted = _weight(item, counted, depth + 1)
-    return counted
 
 
 def _first(fields: Mapping[str, Any], most: int) -> dict[str, Any]:

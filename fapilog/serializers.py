@@ -35,10 +35,59 @@ def lazy(function: Callable[[], Any]) -> Lazy:
     """Return a value for a field that *function* makes, without arguments, if the record is kept.
 
     It is called in the thread that logs, once for each record: not where the level, a full queue, a filter or another
-    processor leaves the record out. As an argument that is formatted into the event it is called as soon as the level
+    processor leaves the record out, unless that asks for this field. A schema is compared with what it returns. As an
+    argument that is formatted into the event it is called as soon as the level
     lets the record through, because filters see the event. If it raises, the field says so and the record is kept.
     """
     return Lazy(function)
+
+
+class _Once:
+    """Calls a function at its first call, and says the same again at others, be it an exception."""
+
+    __slots__ = ("_function", "_outcome")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._outcome: tuple[Any, BaseException | None] | None = None
+
+    def __call__(self) -> Any:
+        if self._outcome is None:
+            try:
+                self._outcome = self._function(), None
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised below, each time
+                self._outcome = None, error
+        value, failure = self._outcome
+        if failure is not None:
+            raise failure
+        return value
+
+
+def once(value: Any) -> Any:
+    """Return a lazy value that is made once whoever asks for it; any other value as it is."""
+    return Lazy(_Once(value.function)) if type(value) is Lazy and type(value.function) is not _Once else value
+
+
+def make_once(fields: dict[str, Any]) -> None:
+    """Let each lazy value among the fields of one record be made once."""
+    made: dict[int, Any] = {}
+    for name, value in fields.items():
+        if type(value) is Lazy:
+            fields[name] = made.setdefault(id(value), once(value))
+
+
+def value_of(value: Any) -> Any:
+    """Return what a lazy value is, and what stands in its place if its function raises; any other value as it is."""
+    if type(value) is not Lazy:
+        return value
+    try:
+        return value.function()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a function of the user's, which is counted when the record is made
+        return f"<lazy failed: {type(error).__name__[:200]}>"
 
 
 def register_serializer(kind: type[Kind], function: Callable[[Kind], Any] | None) -> None:

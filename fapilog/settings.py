@@ -453,7 +453,8 @@ class LoggingSettings(BaseSettings):
     redact_patterns: Annotated[dict[str, str], BeforeValidator(_patterns)] = Field(default={})
     """Regular expressions of what else is secret in texts: a comma list, a JSON list, or a JSON object that gives each
     a name. What its group ``secret`` matches is taken out, or all of it. One that may take exponential time is
-    refused; one that takes more than proportional time is run on pieces of a KiB."""
+    refused; one that takes more than proportional time is run on pieces of up to 4 KiB. None has more than
+    10 ms for a text."""
 
     redact_presets: Annotated[list[Literal["gdpr", "hipaa", "pci"]], BeforeValidator(_lower_names)] = Field(default=[])
     """What else is looked for in texts: gdpr: e-mail, phone, IBAN, card and IP; hipaa: e-mail,

@@ -1,10 +1,11 @@
 import threading
 from typing import Any
 
+import pydantic
 import pytest
 
 import fapilog
-from fapilog import get_logger, lazy, log, register_serializer
+from fapilog import event_schema, get_logger, lazy, log, register_serializer
 from fapilog.errors import ConfigurationError
 from fapilog.serializers import BUILT_IN_KINDS
 from fapilog.testing import capture
@@ -172,6 +173,51 @@ def test_a_lazy_value_of_a_record_that_is_refused_is_not_made() -> None:
             queue.refuses = lambda level: True  # type: ignore[method-assign]
         log.info("x", made=lazy(function))
     assert function.calls == 0
+
+
+class Sized(pydantic.BaseModel):
+    size: int
+
+
+@pytest.mark.parametrize("schema", [Sized, {"properties": {"size": {"type": "integer"}}}])
+def test_a_lazy_value_is_made_once_whatever_reads_it_and_a_schema_sees_the_value(schema: Any) -> None:
+    function = Counted(7)
+    event_schema("sized", schema)
+    with capture(
+        filter_drop=["size=8", "size~9", lambda event: str(event["size"]) == "x"],
+        filter_keep=["size=7"],
+        throttle_max_rate=5,
+        throttle_key_field="size",
+        dedupe_window_seconds=5,
+        dedupe_fields=["size"],
+        processors=[lambda _logger, _name, event: {**event, "said": str(event["size"])}],
+    ) as logged:
+        log.info("sized", size=lazy(function))
+        record = logged.records[0]
+    assert (record["size"], record["said"]) == (7, "7")
+    assert "_schema_errors" not in record
+    assert function.calls == 1
+
+
+def test_a_lazy_value_is_not_made_for_a_record_that_something_else_leaves_out() -> None:
+    function = Counted("v")
+    with capture(filter_drop=["event=x", "made=w"]) as logged:
+        log.info("x", made=lazy(function))
+        assert function.calls == 0
+        log.info("y", made=lazy(function))
+        log.info(lazy(lambda: "x"))
+        assert [record["made"] for record in logged.records] == ["v"]
+    assert function.calls == 1
+
+
+def test_a_lazy_value_that_raises_where_a_filter_reads_it_is_counted_once() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    with capture(filter_drop=["made=w", "made=v"]) as logged:
+        log.info("x", made=lazy(fail))
+        assert logged.records[0]["made"] == "<lazy failed: ValueError>"
+        assert logged.handle.stats().failures == {"lazy": 1}
 
 
 def test_a_lazy_value_that_is_bound_is_made_for_each_record() -> None:

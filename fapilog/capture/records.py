@@ -3,7 +3,6 @@
 https://docs.python.org/3/library/logging.html#logrecord-attributes
 """
 
-import copy
 import logging
 import re
 import threading
@@ -11,8 +10,11 @@ from typing import Any, Final
 
 from fapilog.context import OURSELVES, RequestContext, current_request, remembered_request
 from fapilog.diagnostics import report, surface_bugs
-from fapilog.logger import bounded, record, slot
+from fapilog.encoding import text
+from fapilog.interpolation import interpolated
+from fapilog.logger import record, slot
 from fapilog.processors import exceptions
+from fapilog.processors.redact import ARGUMENTS
 from fapilog.types import DEBUG, WARNING
 
 TRANSPORTS: Final = frozenset(
@@ -26,6 +28,7 @@ GRANIAN: Final = "_granian"
 
 _NOT_EXTRA: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _PLAIN_LENGTH: Final = len(vars(logging.makeLogRecord({})))
+_GET_MESSAGE: Final = logging.LogRecord.getMessage
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _QUERY: Final = re.compile(r"\?[^\s\"'<>]+")
 
@@ -129,14 +132,13 @@ class RecordHandler(logging.Handler):
 def _message(given: logging.LogRecord, fields: dict[str, Any]) -> str:
     """Format the message of a record, or keep its parts."""
     try:
-        if type(given.args) is tuple:
-            shorter = tuple([bounded(argument) for argument in given.args])
-            if any(short is not whole for short, whole in zip(shorter, given.args, strict=True)):
-                given = copy.copy(given)
-                given.args = shorter
-        message = given.getMessage()
+        if type(given).getMessage is not _GET_MESSAGE or not given.args:  # of a factory, with a style of its own
+            message = given.getMessage()
+        else:
+            args = given.args if isinstance(given.args, tuple) else (given.args,)
+            message = interpolated(given.msg if isinstance(given.msg, str) else str(given.msg), args)
     except Exception as error:  # noqa: BLE001 - whatever an argument's __str__ raises
-        fields["_format_error"] = f"{type(error).__name__}: {error}"
-        fields["_args"] = list(given.args) if isinstance(given.args, tuple) else given.args
+        fields["_format_error"] = f"{type(error).__name__}: {text(error, 200)}"
+        fields[ARGUMENTS] = list(given.args) if isinstance(given.args, tuple) else given.args
         message = given.msg if isinstance(given.msg, str) else type(given.msg).__name__
     return message.rstrip("\n")

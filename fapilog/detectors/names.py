@@ -119,6 +119,9 @@ SECRET_SUFFIXES: Final = (
 VAGUE_FIELDS: Final = ("auth", "pin", "tokens")
 """Names that are secret where the value looks so: no number of tokens, no scheme to authenticate, no pin of a chip."""
 
+_COUNTED: Final = re.compile(r"(?:max|min|num|total|used|prompt|completion|input|output)_")
+"""How names begin that tell how many tokens there are, whatever they hold."""
+
 _OF_MODELS: Final = re.compile(r"(?:first|next|last|per|eos|bos|pad|unk|sep|cls|mask)_token\Z")
 """Ends of names of language models, and of pages: a number under them is a place or a measure."""
 
@@ -269,8 +272,10 @@ class Names:
         whole = squeezed(name)
         if whole in self._vague:
             return f"field:{whole}"
-        is_many = "tokens" in self._vague and whole not in self._keep and words(name).endswith("_tokens")
-        return "field:tokens" if is_many else None
+        if "tokens" not in self._vague or whole in self._keep:
+            return None
+        said = words(name)
+        return "field:tokens" if said.endswith("_tokens") and not _COUNTED.match(said) else None
 
     def _rule(self, name: str) -> str | None:
         whole = squeezed(name)

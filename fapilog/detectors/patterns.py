@@ -1,35 +1,26 @@
-"""Regular expressions of users: read, checked, tried on what is worst for them, and run within bounds.
+r"""Regular expressions of users: read, checked, tried on what is worst for them, and run within bounds.
 
-Python's engine goes back and tries again, so that some expressions take exponential time. One with a repetition inside
-a repetition, or alternatives that begin alike inside one, is refused; so is one that takes more than 10 ms for a short
-text that was made to be the worst for it. One that takes more than proportional time is run on windows of 4 KiB, 1 KiB
-or 256 characters, each half over the last: the longest for which no text takes more than 10 ms. What is longer than
-half a window is then found only if it lies well, and a text that takes more than 15 ms in all is masked.
+One with a repetition inside a repetition, or alternatives that begin alike inside one, is refused; so is one that takes
+more than 10 ms for a short text that was made to be the worst for it. One that takes more than proportional time is run
+on windows of 4 KiB, 1 KiB or 256 characters, each half over the last: the longest for which no such text takes more
+than 10 ms. What is longer than half a window is then found only if it lies well. Whatever is taken is run by
+`fapilog.detectors.expressions`: a text that takes more than 10 ms in all is masked.
 
-google-re2 is linear, but was measured to take 1.5 µs for a string of 12 characters, where `re` takes 0.1 and a test for
-a literal less; and it has no look-behind.
+google-re2 is linear, but has another meaning of ``\w`` and ``\b`` beyond ASCII, where a secret would be missed.
 """
 
 import functools
 import itertools
-import re
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fapilog.detectors import Detector, Span
+from fapilog.detectors.expressions import LIMIT_SECONDS, Expression, codes
+from fapilog.detectors.expressions import inside as _inside
 from fapilog.errors import ConfigurationError
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the module is private, and has said so since 3.11
-    from re import _constants as codes  # type: ignore[attr-defined]  # private, but the only parser there is
-    from re import _parser as parser  # type: ignore[attr-defined]  # likewise
-
 TRIAL_SECONDS: Final = 0.010
-LIMIT_SECONDS: Final = 0.015
-"""How long a pattern that runs on windows may take for one text. Beyond, the field is masked as one that failed."""
-
 WINDOWS: Final = (256, 1_024, 4_096)
 MAX_LENGTH: Final = 1_000
 _REPEATS: Final = (codes.MAX_REPEAT, codes.MIN_REPEAT)
@@ -49,10 +40,10 @@ def pattern(source: str, name: str) -> Detector:
     if len(source) > MAX_LENGTH:
         raise ConfigurationError(f"{where} has {len(source)} characters; at most {MAX_LENGTH} are taken")
     try:
-        compiled = re.compile(source)
-        tree = parser.parse(source)
-    except (re.error, OverflowError, RecursionError) as error:
+        expression = Expression(source)
+    except ValueError as error:
         raise ConfigurationError(f"{where} is no regular expression: {error}") from None
+    tree = expression.tree
     if tree.getwidth()[0] == 0:
         raise ConfigurationError(f"{where} matches the empty text; say what there must be at least")
     fault = _fault(tree)
@@ -60,64 +51,68 @@ def pattern(source: str, name: str) -> Detector:
         raise ConfigurationError(
             f"{where} may take exponential time: {fault}; write it without, or possessively (`a++`)"
         )
-    window = _window(compiled, list(itertools.islice(_attacks(tree), _MAX_ATTACKS)))
+    window = _window(expression, list(itertools.islice(_attacks(tree), _MAX_ATTACKS)))
     if window == 0:
         raise ConfigurationError(
             f"{where} takes more than {TRIAL_SECONDS * 1000:.0f} ms for a short text; "
             "bound its repetitions, or anchor it to what must be there"
         )
-    group = "secret" if "secret" in compiled.groupindex else 0
+    group = "secret" if "secret" in expression.compiled.groupindex else 0
 
     def find(text: str) -> Iterable[Span]:
         if window is None or len(text) <= window:
-            return [match.span(group) for match in compiled.finditer(text) if match.start(group) >= 0]
+            return [span for span in expression.spans(text, group) if span[0] >= 0]
         found: set[Span] = set()
-        end = time.thread_time() + LIMIT_SECONDS
+        until = time.thread_time() + LIMIT_SECONDS
         for start in range(0, len(text) - window // 2, window // 2):
-            if time.thread_time() > end:
+            left = until - time.thread_time()
+            if left <= 0:
                 raise TimeoutError
-            found.update(match.span(group) for match in compiled.finditer(text, start, start + window))
+            found.update(expression.spans(text, group, start=start, end=min(start + window, len(text)), seconds=left))
         return sorted(span for span in found if span[0] >= 0)
 
     return Detector(name, 1.0, find)
 
 
-def _window(compiled: re.Pattern[str], attacks: list[Callable[[int], str]]) -> int | None:
+def _window(expression: Expression, attacks: list[Callable[[int], str]]) -> int | None:
     """Return how much text a pattern may be given at once: None for any, 0 for none."""
     slow = False
     for size in _SIZES:
-        if any(_seconds(compiled, attack(size), enough=TRIAL_SECONDS) > TRIAL_SECONDS for attack in attacks):
+        if any(_seconds(expression, attack(size), enough=TRIAL_SECONDS) > TRIAL_SECONDS for attack in attacks):
             if size <= WINDOWS[0]:
                 return 0
             slow = True
             break
-    if not slow and not any(_is_superlinear(compiled, attack) for attack in attacks):
+    if not slow and not any(_is_superlinear(expression, attack) for attack in attacks):
         return None
     taken = 0
     for window in WINDOWS:
-        if any(_seconds(compiled, attack(window), enough=TRIAL_SECONDS) > TRIAL_SECONDS for attack in attacks):
+        if any(_seconds(expression, attack(window), enough=TRIAL_SECONDS) > TRIAL_SECONDS for attack in attacks):
             break
         taken = window
     return taken
 
 
-def _seconds(compiled: re.Pattern[str], text: str, *, enough: float = 0.0) -> float:
-    """Return the shortest of three times, or the first that is short *enough*."""
+def _seconds(expression: Expression, text: str, *, enough: float = 0.0) -> float:
+    """Return the shortest of three times, or the first that is short *enough*; what takes very long is stopped."""
     best = 1e9
     for _ in range(3):
         began = time.thread_time()
-        for _match in compiled.finditer(text):
-            pass
+        try:
+            for _span in expression.spans(text, seconds=2 * TRIAL_SECONDS):
+                pass
+        except TimeoutError:
+            return 1e9
         best = min(best, time.thread_time() - began)
         if best < enough:
             break
     return best
 
 
-def _is_superlinear(compiled: re.Pattern[str], attack: Callable[[int], str]) -> bool:
+def _is_superlinear(expression: Expression, attack: Callable[[int], str]) -> bool:
     """Tell whether eight times the text takes more than twenty times as long."""
-    long = _seconds(compiled, attack(1_024))
-    return long > 50e-6 and long > 20 * _seconds(compiled, attack(128))
+    long = _seconds(expression, attack(4_096))
+    return long > 200e-6 and long > 20 * _seconds(expression, attack(512))
 
 
 def _fault(tree: Any, *, repeated: bool = False) -> str | None:
@@ -171,15 +166,6 @@ def _unwrapped(tree: Any) -> list[Any]:
 
 def _sets(items: list[Any]) -> list[set[str]]:
     return [_letters(item) for item in items]
-
-
-def _inside(argument: Any) -> Iterator[Any]:
-    """Return the patterns inside an operation's argument."""
-    if isinstance(argument, parser.SubPattern):
-        yield argument
-    elif isinstance(argument, tuple | list):
-        for each in argument:
-            yield from _inside(each)
 
 
 def _letters(item: Any, *, every: bool = False) -> set[str]:

@@ -9,6 +9,9 @@ from fapilog.detectors.names import Names
 
 Found: TypeAlias = tuple[int, int, str]
 
+_GLANCE: Final = 1_024
+_GLANCE_OF_MORE: Final = 256
+
 _CUT: Final = re.compile(r"<\+[0-9]+ more>\Z")
 _BREAK: Final = re.compile(r"[\s\"'<>,;]")
 _MAX_CUT: Final = 512
@@ -63,18 +66,24 @@ class Scanner:
         self.more = more
         self.cards = any(each.name == "card" for each in more)
         """Whether a number may be a card's."""
+        self.glance = _GLANCE_OF_MORE if more else _GLANCE
+        """How long a text may be that is looked at while nobody looks at the clock."""
+
         self._texts = texts
         self._masked = masked
         self.seen: set[str] = set()
         """Texts in which nothing was found, to be known again: user agents, paths, events."""
 
     def passes(self, fields: Mapping[str, Any]) -> bool:
-        """Tell whether nothing in the values of *fields*, which are strings and numbers, has to be taken out."""
+        """Tell whether nothing in the values of *fields*, which are strings and numbers, has to be taken out.
+
+        Of a long string that cannot be told here.
+        """
         seen = self.seen
         for value in fields.values():
             kind = type(value)
             if kind is str:
-                if value not in seen and not self.is_clean(value):
+                if len(value) > self.glance or (value not in seen and not self.is_clean(value)):
                     return False
             elif self.cards and kind is int and value >= 10**11:
                 return False

@@ -51,6 +51,11 @@ def register_enricher(function: F, name: str | None = None) -> F:
         ConfigurationError: It cannot be called in one of these ways, or the name is that of a built-in enricher.
     """
     known = name or getattr(function, "__name__", None) or type(function).__name__
+    if not isinstance(known, str) or not known.strip() or known != known.strip() or known[0] == "-" or "," in known:
+        raise ConfigurationError(
+            f"{known!r} cannot be the name of an enricher: FAPILOG_ENRICH parts names by commas, and turns off what "
+            "begins with '-'"
+        )
     if known in STATIC or known in DYNAMIC:
         raise ConfigurationError(f"{known!r} is a built-in enricher; give another name")
     call = _callable_as(function, known)
@@ -90,17 +95,23 @@ def choose(wanted: Iterable[str]) -> frozenset[str]:
 
 
 def check(wanted: Iterable[str]) -> None:
-    """See whether each name in *wanted* is that of an enricher.
+    """See whether each name in *wanted* that turns an enricher on is that of one.
+
+    One to turn off may be registered later; where it looks like one that there is, stderr has a line about it.
 
     Raises:
         ConfigurationError: One is not.
     """
     for said in wanted:
-        if _known(said) is None:
-            names = sorted({*STATIC, *DYNAMIC, *_registered})
-            close = difflib.get_close_matches(said.lower(), names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+        if _known(said) is not None:
+            continue
+        names = sorted({*STATIC, *DYNAMIC, *_registered})
+        close = difflib.get_close_matches(said.removeprefix("-").strip().lower(), names, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        if not said.startswith("-"):
             raise ConfigurationError(f"no enricher is called {said!r}; known: {', '.join(names)}{hint}")
+        if close:
+            report(f"FAPILOG_ENRICH turns off {said[1:].strip()!r}, and there is no such enricher yet{hint}")
 
 
 def enrichment(names: Iterable[str], failed: Counter[str]) -> Asking | None:

@@ -9,7 +9,7 @@ from fapilog.diagnostics import FilterReason
 from fapilog.errors import ConfigurationError
 from fapilog.plugins import find
 from fapilog.processors.patterns import WINDOW, compile_glob, compile_regex
-from fapilog.processors.sieve import Reader, Sieve, reader_of, said, seen
+from fapilog.processors.sieve import Reader, RuleFailed, Sieve, reader_of, said, seen
 from fapilog.types import Event
 
 Rule: TypeAlias = str | Callable[[Event], Any]
@@ -21,7 +21,8 @@ _HOW: Final = "write field=glob, field~regex or module:function, such as 'path=/
 class Filter(Sieve):
     """Leave out the records that a rule of *drop* means, and if there are rules to *keep*, those that none means.
 
-    Errors are kept unless asked otherwise. A function that raises has no say about that record, which is marked.
+    Errors are kept unless asked otherwise. A function that raises has no say about that record, which is marked; the
+    other rules go on.
     """
 
     def __init__(self, drop: Iterable[Rule] = (), *, keep: Iterable[Rule] = (), errors: bool = False) -> None:
@@ -42,14 +43,38 @@ class Filter(Sieve):
     def refuses(
         self, logger: str, level: int, event: Any, fields: dict[str, Any], ids: Mapping[str, Any]
     ) -> FilterReason | None:
-        """Return ``filter`` if a rule leaves the record out."""
+        """Return ``filter`` if a rule leaves the record out.
+
+        Raises:
+            RuleFailed: A rule raised, and has no say; with what the others say.
+        """
+        failed: BaseException | None = None
+        drops = False
         for drop in self._drop:
-            if drop(logger, level, event, fields, ids):
-                return "filter"
-        for keep in self._keep:
-            if keep(logger, level, event, fields, ids):
-                return None
-        return "filter" if self._keep else None
+            try:
+                drops = bool(drop(logger, level, event, fields, ids))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a function of the user's may raise SystemExit
+                failed = error
+            if drops:
+                break
+        asked = False
+        for keep in () if drops else self._keep:
+            try:
+                if keep(logger, level, event, fields, ids):
+                    break
+                asked = True
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - likewise
+                failed = error
+        else:
+            drops = drops or asked  # where every rule has failed there is none
+        reason: FilterReason | None = "filter" if drops else None
+        if failed is not None:
+            raise RuleFailed(failed, reason)
+        return reason
 
 
 def rule_test(rule: Rule) -> Reader:

@@ -157,7 +157,8 @@ class Levels:
             ConfigurationError: If the name or the time cannot be used.
         """
         name = ALL if logger is None else _checked(logger)
-        if for_seconds is not None and not (isinstance(for_seconds, int | float) and 0 < for_seconds < math.inf):
+        is_number = isinstance(for_seconds, int | float) and not isinstance(for_seconds, bool)
+        if for_seconds is not None and not (is_number and 0 < for_seconds < math.inf):
             raise ConfigurationError(f"for_seconds must be a number above 0, or None for good; got {for_seconds!r}")
         with self._lock:
             self._passing.pop(name, None)

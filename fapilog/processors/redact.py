@@ -7,13 +7,13 @@ import copy
 import functools
 import hashlib
 import hmac
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import orjson
 
+from fapilog.detectors.arguments import named_beside
 from fapilog.detectors.credentials import CREDENTIALS
 from fapilog.detectors.names import DEFAULT_FIELDS, SECRET_SUFFIXES, Names, Paths, is_path, squeezed, words
 from fapilog.detectors.patterns import pattern
@@ -24,7 +24,9 @@ from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError
 from fapilog.failpoints import hit
 from fapilog.masks import Masks
-from fapilog.types import RESERVED_FIELDS, Event
+from fapilog.processors.budget import Budget
+from fapilog.processors.own_fields import IDS, OURS
+from fapilog.types import Event
 
 __all__ = ["DEFAULT_FIELDS", "SECRET_SUFFIXES", "Finding", "Redact"]
 
@@ -32,25 +34,11 @@ Mode: TypeAlias = Literal["mask", "partial", "hash", "drop", "tokenize"]
 Group: TypeAlias = Literal["fields", "texts", "urls", "credentials"]
 
 FAILED: Final = "<redaction failed>"
+ARGUMENTS: Final = "_args"
+"""The field of the arguments that could not be formatted into an event."""
+
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
-
-_OURS: Final = RESERVED_FIELDS | {
-    *("exception", "stack", "_truncated", "_coerced", "_more_keys", "_repeated", "_throttled"),
-    *("_processor_error", "_enricher_error", "_filter_error", "_schema_error", "_schema_errors"),
-    *("_level_error", "_format_error"),
-}
-_IDS: Final = {
-    "timestamp": re.compile(r"[0-9T:.\-]{20,30}Z"),
-    "level": re.compile(r"[a-z]{4,8}"),
-    "id": re.compile(r"[0-9A-Za-z\-]{1,64}"),
-    "trace_id": re.compile(r"[0-9a-f]{32}"),
-    "span_id": re.compile(r"[0-9a-f]{16}"),
-    "parent_span_id": re.compile(r"[0-9a-f]{16}"),
-    "request_id": re.compile(r"[A-Za-z0-9._\-]{1,128}"),
-    "trace_flags": re.compile(r"[0-9a-f]{2}"),
-}
-"""What fapilog makes itself, and never touches while it looks like it."""
 
 _OTHER_RULES: Final = ("url_userinfo", "url_parameter", "allow", "function", "cut", "failed")
 _DROPPED: Final = object()
@@ -148,6 +136,7 @@ class Redact:
         self._personal = functools.lru_cache(maxsize=4_096)(
             lambda name: personal_kind(words(name[-_LONGEST_NAME:]), wanted)
         )
+        self._budget = Budget(patterns=bool(patterns))
         self._check(presets, off)
         self.confidence = {each.name: each.confidence for each in (*self._credentials, *self._more)}
         scanner = Scanner(
@@ -159,6 +148,7 @@ class Redact:
             masked=replacement,
         )
         self._find = scanner.find
+        self._named_beside = named_beside(self._names.rules if "texts" not in off else (), self._names.stems)
         self.scanner = scanner
         self.counts = dict.fromkeys([*self._names.rules, *self.confidence, *_OTHER_RULES], 0)
         """How often each rule was applied. Every rule is there from the start."""
@@ -213,19 +203,24 @@ class Redact:
 
     def __call__(self, logger: Any, method_name: str, event: Event) -> Event:
         """Return *event* without what is secret. A field that cannot be looked at becomes ``<redaction failed>``."""
+        with self._budget:
+            return self._kept(event)
+
+    def _kept(self, event: Event) -> Event:
         kept = {}
         for name, value in event.items():
-            known = _IDS.get(name)
+            known = IDS.get(name)
             if known is not None and type(value) is str and known.fullmatch(value) and not self._rule(name):
                 kept[name] = value
                 continue
             try:
                 hit("redact")
-                said = self._member((), name, value)
+                rule = self._named_beside(event.get("event"), value) if name == ARGUMENTS else None
+                said = (name, self._hidden(rule, value, (name,))) if rule else self._member((), name, value)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - a function of the user's may raise SystemExit
-                said = name, self._fail(error)
+                said = name if self.scanner.is_clean(name) else FAILED, self._fail(error)
             if said[1] is not _DROPPED:
                 kept[_free(said[0], kept)] = said[1]
         return kept
@@ -252,6 +247,7 @@ class Redact:
 
     def _member(self, path: tuple[str, ...], name: str, value: Any) -> tuple[str, Any]:
         """Return a field's name and value without what is secret in either."""
+        self._budget.spend(len(name))
         here = (*path, name)
         rule = self._names.place(here)
         if rule is None:
@@ -322,7 +318,7 @@ class Redact:
 
     def _is_allowed(self, path: tuple[str, ...]) -> bool:
         """Tell whether what is at *path*, or above it, was named as allowed, or is fapilog's own."""
-        if path[0] in _OURS or path[0] in _IDS:
+        if path[0] in OURS or path[0] in IDS:
             return True
         if any(squeezed(name) in self._allowed_names for name in path):
             return True
@@ -368,9 +364,11 @@ class Redact:
 
     def text(self, said: str) -> str:
         """Return a text without what is secret in it."""
-        return self._text(said, ())
+        with self._budget.lifted():
+            return self._text(said, ())
 
     def _text(self, said: str, path: Sequence[str]) -> str:
+        self._budget.spend(len(said))
         spans = self._find(said)
         if not spans:
             return said
@@ -379,6 +377,7 @@ class Redact:
         for start, end, rule in spans:
             if end <= at:
                 continue
+            self._budget.spend(0)
             begin = max(start, at)  # of two that overlap, nothing is left between
             self._note(rule, path, self.confidence.get(rule, 0.9))
             named = rule.startswith(("field:", "path:")) or rule in ("url_parameter", "url_userinfo")

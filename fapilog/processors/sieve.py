@@ -11,8 +11,9 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from fapilog.diagnostics import FilterReason
+from fapilog.diagnostics import FilterReason, report
 from fapilog.encoding import Limits, plain
+from fapilog.serializers import value_of
 from fapilog.types import ERROR, INFO, LEVEL_NAMES, LEVELS, Event, Processor
 
 Tell: TypeAlias = Callable[[str, int, str, dict[str, Any]], None]
@@ -36,6 +37,15 @@ class Refused(structlog.DropEvent):
 
     def __init__(self, reason: FilterReason) -> None:
         super().__init__(reason)
+        self.reason = reason
+
+
+class RuleFailed(Exception):  # noqa: N818 - it carries a decision
+    """A function of the user's raised *error*, and the rules beside it have decided: *reason*, or None to keep."""
+
+    def __init__(self, error: BaseException, reason: FilterReason | None) -> None:
+        super().__init__(str(type(error)))
+        self.error = error
         self.reason = reason
 
 
@@ -74,7 +84,13 @@ class Sieve:
         level = level_of(event)
         kept = event.get("audit") is True or (not self.errors and (level >= ERROR or is_exception(event)))
         if not kept:
-            reason = self.refuses(str(event.get("logger", "")), level, event.get("event"), event, event)
+            try:
+                reason = self.refuses(str(event.get("logger", "")), level, event.get("event"), event, event)
+            except RuleFailed as failed:
+                reason = failed.reason
+                if reason is None:
+                    raise failed.error from None
+                report(f"a rule raised {type(failed.error).__name__}; the others go on", key="rule failed")
             if reason is not None:
                 raise Refused(reason)
         return event
@@ -110,12 +126,12 @@ def seen(logger: str, level: int, event: Any, fields: Mapping[str, Any], ids: Ma
 def reader_of(name: str) -> Reader:
     """Return what reads the value of a field by its name; None where a record has none."""
     if name == "event":
-        return lambda _logger, _level, event, _fields, _ids: event
+        return lambda _logger, _level, event, _fields, _ids: value_of(event)
     if name == "logger":
         return lambda logger, _level, _event, _fields, _ids: str(logger)
     if name == "level":
         return lambda _logger, level, _event, _fields, _ids: LEVEL_NAMES[level]
-    return lambda _logger, _level, _event, fields, ids: fields[name] if name in fields else ids.get(name)
+    return lambda _logger, _level, _event, fields, ids: value_of(fields[name] if name in fields else ids.get(name))
 
 
 def key_maker(key: Key) -> Reader:
@@ -125,9 +141,9 @@ def key_maker(key: Key) -> Reader:
         return lambda logger, level, event, fields, ids: atom(function(seen(logger, level, event, fields, ids)))
     names = (key,) if isinstance(key, str) else tuple(key)
     if names == ("event",):
-        return lambda _logger, _level, event, _fields, _ids: atom(event)
+        return lambda _logger, _level, event, _fields, _ids: atom(value_of(event))
     if names == ("event", "level", "logger"):  # the usual ones, in half the time
-        return lambda logger, level, event, _fields, _ids: (atom(event), level, logger)
+        return lambda logger, level, event, _fields, _ids: (atom(value_of(event)), level, logger)
     readers = [reader_of(name) for name in names]
     return lambda *parts: tuple([atom(reader(*parts)) for reader in readers])
 

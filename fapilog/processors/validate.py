@@ -16,6 +16,7 @@ from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import plain, text
 from fapilog.errors import ConfigurationError, EventSchemaError
 from fapilog.processors.sieve import level_of
+from fapilog.serializers import value_of
 from fapilog.types import ERROR, LEVEL_NAMES, RESERVED_FIELDS, Event
 
 Mode: TypeAlias = Literal["strict", "warn", "off"]
@@ -33,6 +34,9 @@ MAX_SEEN: Final = 100
 """How many errors of a JSON Schema are asked for."""
 
 MAX_TEXT: Final = 200
+MAX_EVENT: Final = 1_024
+"""How long an event may be that is declared."""
+
 _ARGUMENTS: Final = frozenset({"exc_info", "stack_info", "durable", "audit"})
 _IDS: Final = frozenset({"trace_id", "span_id", "parent_span_id", "request_id", "trace_flags"})
 _NOT_DECLARED: Final = _ARGUMENTS | _IDS | RESERVED_FIELDS
@@ -143,7 +147,7 @@ class Validate:
         Raises:
             EventSchemaError: It does not, the mode is strict, and a test is running.
         """
-        schema = SCHEMAS.get(event) if type(event) is str else None
+        schema = SCHEMAS.get(event) if SCHEMAS and type(event) is str and len(event) <= MAX_EVENT else None
         if schema is None:
             return level
         mode = schema.mode or self.mode
@@ -186,7 +190,7 @@ def _declared(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any
     bound = current_fields.get()
     shared = request.bound if request is not None else {}
     return {
-        name: value
+        name: value_of(value)
         for name, value in fields.items()
         if name in names or not (name in _NOT_DECLARED or name.startswith("_") or name in bound or name in shared)
     }

@@ -21,7 +21,7 @@ from fapilog.testing import capture
         ("a*", "matches the empty text"),
         ("(", "is no regular expression"),
         ("a" * 1_001, "has 1001 characters"),
-        (r"x*x*x*x*y", "takes more than 10 ms"),
+        (r"(?:x+x+){1,8}y", "takes more than 10 ms"),
     ],
 )
 def test_a_pattern_that_may_never_end_is_refused_at_once(source: str, fault: str) -> None:
@@ -56,12 +56,11 @@ def test_a_quadratic_pattern_runs_on_windows_and_finds_what_lies_across_their_en
 
 
 def test_a_text_that_takes_too_long_is_masked_and_no_record_waits_for_it() -> None:
-    with capture(redact_patterns={"mail": r"[\w.]+@[\w.]+\.\w+"}) as captured:
+    with capture(redact_patterns={"xs": "x{1,9}" * 8 + "y"}) as captured:
         began = time.thread_time()
-        log.info("x", text="a" * 30_000, more="a@" + "a." * 15_000, good="to ann@example.com")
+        log.info("a", text="x" * 30_000, good="to " + "x" * 9 + "y")
         took = time.thread_time() - began
         record = captured.records[0]
     assert took < 0.2
-    assert record["good"] == "to <redacted:mail>"
-    assert {record["text"], record["more"]} <= {"<redaction failed>", "a" * 30_000}
-    assert record["more"] == "<redaction failed>"
+    assert record["good"] == "to <redacted:xs>"
+    assert record["text"] == "<redaction failed>"

@@ -52,11 +52,26 @@ def test_the_variable_turns_them_on_and_off(monkeypatch: pytest.MonkeyPatch) -> 
     assert "host" not in record
 
 
-@pytest.mark.parametrize("said", ["kubernets", "-kubernets"])
-def test_a_name_that_is_none_is_an_error_that_lists_those_that_are(said: str) -> None:
+def test_what_is_registered_after_it_was_turned_off_is_off(capfd: pytest.CaptureFixture[str]) -> None:
+    with capture(enrich=["-tenant", "-kubernets"]) as captured:
+        register_enricher(lambda: {"tenant": "t", "more": 1}, "tenant")
+        log.info("x")
+        assert not {"tenant", "more"} & set(captured.records[0])
+    complaints = capfd.readouterr().err
+    assert "turns off 'kubernets', and there is no such enricher yet; did you mean 'kubernetes'?" in complaints
+    assert "tenant" not in complaints
+
+
+@pytest.mark.parametrize("name", ["-x", "a,b", " x", " "])
+def test_a_name_that_no_setting_could_say_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name!r} cannot be the name of an enricher: FAPILOG_ENRICH parts"):
+        register_enricher(lambda: None, name)
+
+
+def test_a_name_that_is_none_is_an_error_that_lists_those_that_are() -> None:
     register_enricher(lambda: None, "shop")
     with pytest.raises(ConfigurationError) as error:
-        configure_logging(sinks=[], enrich=[said])
+        configure_logging(sinks=[], enrich=["kubernets"])
     assert "known: callsite, container, env, git, host, kubernetes, platform, process, python, " in str(error.value)
     assert "resources, service, shop, task, thread, user, version; did you mean 'kubernetes'?" in str(error.value)
 

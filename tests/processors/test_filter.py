@@ -129,6 +129,33 @@ def test_keyboard_interrupt_reaches_the_user() -> None:
         log.info("x")
 
 
+def raises(_record: object) -> bool:
+    raise ValueError("bad")
+
+
+@pytest.mark.parametrize("chain", [False, True], ids=["first", "behind a processor"])
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        ({"drop": [raises, "event=x"]}, ["y"]),
+        ({"drop": ["event=x", raises]}, ["y"]),
+        ({"keep": [raises, "event=x"]}, ["x"]),
+        ({"keep": ["event=x", raises]}, ["x"]),
+        ({"keep": [raises]}, ["x", "y"]),
+        ({"drop": [raises, "event=x"], "keep": [raises, "event=x"]}, []),
+    ],
+)
+def test_a_rule_that_raises_switches_no_other_off(
+    rules: dict[str, Any], kept: list[str], chain: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before: list[Any] = [lambda _logger, _name, event: event] if chain else []
+    with capture(processors=[*before, Filter(**rules)]) as captured:
+        log.info("x")
+        log.info("y")
+        assert captured.events == kept
+    assert "raised ValueError" in capfd.readouterr().err
+
+
 def test_a_value_that_raises_when_it_is_asked_costs_nothing() -> None:
     class Odd:
         def __str__(self) -> str:

@@ -211,6 +211,7 @@ def test_after_a_time_it_goes_back_to_what_was_set_for_good() -> None:
         (("info", None, 0), "for_seconds must be a number above 0, or None for good; got 0"),
         (("info", None, float("inf")), "for_seconds must be a number above 0, or None for good; got inf"),
         (("info", None, float("nan")), "for_seconds must be a number above 0, or None for good; got nan"),
+        (("info", None, True), "for_seconds must be a number above 0, or None for good; got True"),
         (("info", None, "5m"), "for_seconds must be a number above 0, or None for good; got '5m'"),
     ],
 )

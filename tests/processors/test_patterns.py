@@ -15,7 +15,6 @@ SLOW = [
     r"(?:a+)+b",
     r"(a|a)*$",
     r"(a|aa)+$",
-    r"(a|b|ab)*c",
     r"(.*)*x",
     r"(\w+\s?)*$",
     r"^(\w+\s?)*$",
@@ -24,15 +23,12 @@ SLOW = [
     r"prefix(a+)+$",
     r"^(([a-z])+.)+[A-Z]([a-z])+$",
     r"(\d+)+!",
-    r"\s+\s+\s+x",
-    r"\d+\d+\d+x",
-    r".*.*.*=.*;",
     r"(.+)+@(.+)+",
     r"((a{1,40}){1,40}){1,40}c",
     r"(?=(a+)+$)b",
     r"q(?:(?:r+)*)*$",
 ]
-"""Patterns that Python needs a square, a cube or a power of two for."""
+"""Patterns that Python needs a power of two for, and that stay slow."""
 
 FAST = [
     r"^cache (hit|miss)$",
@@ -54,6 +50,9 @@ FAST = [
     r"ž+",
     r"[^\s\"]{2,64}",
     r"x{2,}",
+    r"(a|b|ab)*c",
+    r"\s+\s+\s+x",
+    r"\d+\d+\d+x",
 ]
 
 
