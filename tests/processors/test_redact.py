@@ -27,6 +27,7 @@ from fapilog.processors.enrich import clear_enrichers, register_enricher
 from fapilog.processors.redact import DEFAULT_FIELDS, SECRET_SUFFIXES, Redact
 from fapilog.testing import CollectingSink, capture
 from fapilog.types import Event
+from tests.programs import untraced
 
 CANARY = "canary-9b1e"
 REDACT = Redact()
@@ -524,7 +525,6 @@ def test_a_detector_that_fails_masks_the_field_and_keeps_the_record(monkeypatch:
 def test_a_redactor_that_fails_at_every_field_leaves_records_without_values() -> None:
     script = f"""
 from fapilog import configure_logging, log
-from tests.programs import untraced
 with configure_logging(sinks=["stdout"], json_console="json"):
     log.info("x", nested=["{CANARY}"], other="y")
 """
