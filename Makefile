@@ -19,12 +19,12 @@ demo: $(VENV)/.has-demo ## Run the example shop under two server processes, then
 	@$(BIN)/fapilog demo --seconds $(SECONDS)
 
 # Tests of real processes and their times fail now and then where the machine itself stands still. What failed runs
-# once more, alone, and both outcomes are shown; what fails twice has failed.
+# once more, alone and under the same conditions, and both outcomes are shown; what fails twice has failed.
 test: $(VENV)/.has-test ## Run the whole test suite with coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered || { \
 	    code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	    echo "what failed runs once more, alone:"; \
-	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; \
+	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --cov --cov-report=; \
 	}
 
 faults: $(VENV)/.has-test ## Run every fault, with those that take minutes: kills, forks, servers, full disks
