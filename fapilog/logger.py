@@ -185,8 +185,8 @@ class Recorder:
         self._safe: set[str] = set()
         """Field names that need nothing done: not reserved, not secret. Learned as they are met."""
         self._are_safe = self._safe.issuperset
-        self._second = (0, b"")
-        """When the current second began, in nanoseconds, and how a line of it begins: one pair, so that no thread sees
+        self._second = self._millisecond = (0, b"")
+        """When the current one began, in nanoseconds, and how a line of it begins: one pair, so that no thread sees
         half of it."""
         self._heads: dict[int, dict[str, bytes]] = {number: {} for number in LEVEL_FIELDS}
         """Level and event as they stand in a line, of events that need nothing done. Learned as they are met."""
@@ -242,10 +242,10 @@ class Recorder:
                 _refuse(fields, context, "the record was dropped before it could be written")
                 return
             now = _now()
-            began, second = self._second
+            began, beginning = self._millisecond
             into = now - began
-            if not 0 <= into < 1_000_000_000:
-                began, second = self._start_second(now)
+            if not 0 <= into < 1_000_000:
+                began, beginning = self._start_millisecond(now)
                 into = now - began
 
             request = _request()
@@ -308,8 +308,8 @@ class Recorder:
                         tail = self._tail
                         if not rest:  # then what comes next is the first after the comma
                             rest, ids, tail = (ids[1:], b"", tail) if ids else (tail[1:], b"", b"")
-                        milli, micro = _MILLISECONDS[into // 1_000_000], _MICROSECONDS[into // 1_000 % 1_000]
-                        queue.put_parts(level, now, [second, milli, micro, head, logger.field, rest, ids, tail])
+                        micro = _MICROSECONDS[into // 1_000]
+                        queue.put_parts(level, now, [beginning, micro, head, logger.field, rest, ids, tail])
                         return
             if isinstance(fields.get("durable"), bool):
                 durable = fields.pop("durable")
@@ -394,12 +394,13 @@ class Recorder:
             self.filtered["level"] += 1
             return True
         now = _now()
-        began, second = self._second
-        if not 0 <= now - began < 1_000_000_000:
-            began, second = self._start_second(now)
+        began, beginning = self._millisecond
         into = now - began
-        milli, micro = _MILLISECONDS[into // 1_000_000], _MICROSECONDS[into // 1_000 % 1_000]
-        queue.put_parts(level, now, [second, milli, micro, head, logger.field, fields, ids, self._tail])
+        if not 0 <= into < 1_000_000:
+            began, beginning = self._start_millisecond(now)
+            into = now - began
+        micro = _MICROSECONDS[into // 1_000]
+        queue.put_parts(level, now, [beginning, micro, head, logger.field, fields, ids, self._tail])
         return True
 
     def _below(self, level: int, fields: Mapping[str, Any]) -> Any:
@@ -566,18 +567,23 @@ class Recorder:
         early.queue.wake = again
         again()
 
-    def _start_second(self, now: int) -> tuple[int, bytes]:
-        """Begin a line of the second that *now* is in, once for all records in it."""
-        seconds, nanoseconds = divmod(now, 1_000_000_000)
-        self._second = now - nanoseconds, time.strftime(_BEGINNING, time.gmtime(seconds)).encode()
-        return self._second
+    def _start_millisecond(self, now: int) -> tuple[int, bytes]:
+        """Begin a line of the millisecond that *now* is in, once for all records in it."""
+        began, second = self._second
+        if not 0 <= now - began < 1_000_000_000:
+            seconds, nanoseconds = divmod(now, 1_000_000_000)
+            began, second = now - nanoseconds, time.strftime(_BEGINNING, time.gmtime(seconds)).encode()
+            self._second = began, second
+        milliseconds = (now - began) // 1_000_000
+        self._millisecond = started = began + milliseconds * 1_000_000, second + _MILLISECONDS[milliseconds]
+        return started
 
     def _process(
         self, now: int, level: int, event: Any, logger: str, ids: Mapping[str, str], fields: dict[str, Any]
     ) -> Event | None:
         """Take the long way: a user's processors, names we reserve, values that are not plain, secrets."""
-        began, second = self._start_second(now)
-        stamp = f"{second[_STAMP_AT:].decode()}{(now - began) // 1_000:06d}Z"
+        began, beginning = self._start_millisecond(now)
+        stamp = f"{beginning[_STAMP_AT:].decode()}{(now - began) // 1_000:03d}Z"
         name = LEVEL_NAMES[level]
         record: Event = {"timestamp": stamp, "level": name, "event": event, "logger": str(logger), **ids}
         if len(fields) > self._most_keys:

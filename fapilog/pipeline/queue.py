@@ -30,9 +30,9 @@ Item: TypeAlias = tuple[int, int, bytes]
 
 NEVER: Final = 1 << 62
 _PRESSURE: Final[dict[Overflow, float]] = {"auto": 0.8, "drop": 0.8, "drop_oldest": 1.0, "block": 1.0, "sample": 0.5}
-GIVE_WAY_BYTES: Final = 1024 * 1024
+GIVE_WAY_BYTES: Final = 512 * 1024
 _GIVE_WAY_AGAIN_BYTES: Final = 256 * 1024
-_GIVE_WAY_SECONDS: Final = 0.001
+_GIVE_WAY_SECONDS: Final = 0.0002
 """When so much has piled up, and for each piece more, a thread that may wait rests so long: the sinks' threads come to
 their turn, and memory stays small however fast a loop logs."""
 
