@@ -30,7 +30,7 @@ def make_app() -> FastAPI:
 
 
 def scope() -> dict[str, Any]:
-    """Return what a server would make of a plain GET."""
+    """Return what uvicorn makes of a plain GET, every key of it: dicts grow in steps."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -44,6 +44,7 @@ def scope() -> dict[str, Any]:
         "headers": [(b"host", b"shop.example"), (b"user-agent", b"benchmark"), (b"accept", b"*/*")],
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8_000),
+        "state": {},
     }
 
 

@@ -113,8 +113,7 @@ class HttpExchange:
         try:
             await self._send(message)
         except OSError as error:
-            self.left = True
-            self._broken = id(error)
+            self.broke(error)
             raise
         if kind == "http.response.body":
             self.response_bytes += len(message.get("body") or b"")
@@ -124,6 +123,17 @@ class HttpExchange:
             self.answered = self._clock()
         elif kind == "http.response.pathsend":  # the server sends the file
             self.end_with(message)
+
+    def begun(self, head: Message) -> None:
+        """Take note of a head that was sent before, it is not known when."""
+        self.status = int(head["status"])
+        headers = head.get("headers")
+        self.response_headers = headers if isinstance(headers, list | tuple) else ()
+
+    def broke(self, error: OSError) -> None:
+        """Take note that the connection is gone."""
+        self.left = True
+        self._broken = id(error)
 
     def ends(self, message: Message) -> bool:
         """Tell whether *message* is the last of the response."""

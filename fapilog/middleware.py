@@ -6,8 +6,10 @@ Messages pass through as they are and when they come; only the head of a respons
 https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Token
 from typing import Any, Final
 
 from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Scope, Send
@@ -29,6 +31,7 @@ _SPAN_ID: Final = b'","span_id":"'
 _REQUEST_ID: Final = b'","request_id":"'
 _RANDOM_FLAGS: Final = b'","trace_flags":"02"'
 _SCOPE_KEY: Final = "fapilog.request"
+_settling: Final = threading.Lock()
 _MARK: Final = "_fapilog_installed"
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 _REDACT: Final = Redact()
@@ -76,9 +79,7 @@ class LoggingMiddleware:
         self.on_shutdown = on_shutdown
         self.clock = clock
 
-    async def __call__(  # noqa: PLR0915 - one request from end to end
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, one websocket or the lifespan."""
         kind = scope["type"]
         if kind == "lifespan":
@@ -88,15 +89,18 @@ class LoggingMiddleware:
             await self.app(scope, receive, send)
             return
         access = self.access
+        simple = access.simple
         refused_id = None
         if access.excluded(scope):
-            request: RequestContext = _Unasked(scope, access, self.clock)
+            if simple and kind == "http" and slot.recorder.tail is None:
+                await self._pass_by(scope, receive, send)
+                return
+            request: RequestContext = _Unasked(self, scope)
             headers: Mapping[bytes, bytes] = _NO_HEADERS
             answer: Answer = request.answer  # type: ignore[attr-defined]
         else:
             headers = _read_headers(scope)
             request, answer, refused_id = _identify(headers)
-        simple = access.simple
         if simple:
             exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
         else:
@@ -126,13 +130,26 @@ class LoggingMiddleware:
             if not simple and access.drain is not None:
                 await access.drain()
         finally:
-            scope.pop(_SCOPE_KEY, None)
-            try:
-                current_request.reset(token)
-                if current_fields.get() is not fields:
-                    current_fields.set(fields)
-            except ValueError:  # closed from another context, by the garbage collector
-                pass
+            _leave(scope, token, fields)
+
+    async def _pass_by(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request of which nothing is told if it goes well."""
+        scope[_SCOPE_KEY] = request = _PassedBy(self, scope, receive, send)
+        fields = current_fields.get()
+        if current_request.get() is not None:
+            current_fields.set(NOTHING)
+        token = current_request.set(request)
+        try:
+            await self.app(scope, request.receive, request.send)
+        except BaseException as error:
+            remember_request(error, request)
+            _log(scope, request, request.watched(), None, error, self.access)
+            raise
+        else:
+            if request.exchange is not None or request.head is None:
+                _log(scope, request, request.watched(), None, None, self.access)
+        finally:
+            _leave(scope, token, fields)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def watch(message: Message) -> None:
@@ -159,6 +176,17 @@ class LoggingMiddleware:
                 await self.on_shutdown()
             except Exception as error:  # noqa: BLE001 - the app ends with or without its logs
                 report(f"cannot end logging with the application: {error!r}")
+
+
+def _leave(scope: Scope, token: Token[RequestContext | None], fields: Mapping[str, Any]) -> None:
+    """Make the context what it was before the request."""
+    scope.pop(_SCOPE_KEY, None)
+    try:
+        current_request.reset(token)
+        if current_fields.get() is not fields:
+            current_fields.set(fields)
+    except ValueError:  # closed from another context, by the garbage collector
+        pass
 
 
 def _exchange(
@@ -226,7 +254,7 @@ def _log(
                     return
         if not access.log and held is None:
             return
-        if type(request) is _Unasked:
+        if isinstance(request, _Unasked):
             if error is None and _went_well(exchange.status):
                 if held is not None:
                     held.end(keep=False)
@@ -257,43 +285,112 @@ def _log(
         report(f"cannot write the access record: {bug!r}", key="access record")
 
 
+def _when_settled(name: str) -> Any:
+    """Return a property that is what the settled request has under that name.
+
+    A ``__getattr__`` would do the same, and make every other look into the object three times as slow.
+    """
+    return property(
+        lambda self: getattr(self.settle()[0], name), lambda self, value: setattr(self.settle()[0], name, value)
+    )
+
+
 class _Unasked(RequestContext):
     """A request that has no ids until something asks for them, which at a health check nothing does."""
 
-    __slots__ = ("_access", "_clock", "_scope", "_settled", "_started")
+    __slots__ = ("_middleware", "_scope", "_settled", "_started")
 
-    def __init__(self, scope: Scope, access: Access, clock: Clock) -> None:
+    _ids, encoded, tracestate, within = map(_when_settled, ("_ids", "encoded", "tracestate", "within"))
+
+    def __init__(self, middleware: LoggingMiddleware, scope: Scope) -> None:
+        self._middleware = middleware
         self._scope = scope
-        self._access = access
-        self._clock = clock
-        self._started = clock() if access.times else 0.0
-        self._settled: list[tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]]] = []
+        self._started = middleware.clock()
+        self._settled: tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]] | None = None
         self.bound = {}
         self.held = None
 
-    def __getattr__(self, name: str) -> Any:
-        """Settle what every request has, the first time one of it is missed."""
-        if name not in RequestContext.__slots__:
-            raise AttributeError(name)
-        request, *_ = self.settle()
-        for each in RequestContext.__slots__:
-            if each not in ("bound", "held"):
-                setattr(self, each, getattr(request, each))
-        return getattr(request, name)
-
     def settle(self) -> tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]]:
         """Return ids, headers to answer with, a request id that was refused, and the headers of the request."""
-        if not self._settled:
+        if self._settled is None:
             headers = _read_headers(self._scope)
-            self._settled.append((*_identify(headers), headers))  # of two threads that come here, the first counts
-        return self._settled[0]
+            settled = (*_identify(headers), headers)
+            with _settling:  # of two threads that come here, the first counts
+                self._settled = self._settled or settled
+        return self._settled
 
     def answer(self, status: int | None) -> list[Header]:
         """Return the headers to add to the response."""
-        if not self._settled and _went_well(status):
+        if self._settled is None and _went_well(status):
             return []
-        answer = _chosen(self.settle()[1], self._access, self._clock, self._started)
+        answer = _chosen(self.settle()[1], self._middleware.access, self._middleware.clock, self._started)
         return answer if isinstance(answer, list) else answer(status)
+
+
+class _PassedBy(_Unasked):
+    """The same, which sees the messages of its request by itself.
+
+    Of an answer that goes well nothing is told, so there is little to see. Whatever may end in another way, or comes
+    in parts, gets an `HttpExchange` that sees the rest.
+    """
+
+    __slots__ = ("_ended", "_receive", "_send", "_sent", "exchange", "head")
+
+    def __init__(self, middleware: LoggingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        self._middleware = middleware
+        self._scope = scope
+        self._started = middleware.clock()
+        self._settled = None
+        self.bound = {}
+        self.held = None
+        self._receive = receive
+        self._send = send
+        self.exchange: HttpExchange | None = None
+        self.head: Message | None = None
+        self._ended: float | None = None
+
+    async def receive(self) -> Message:
+        """Hand on what the client sends."""
+        return await self.watched().receive()
+
+    async def send(self, message: Message) -> None:
+        """Hand on what the application sends. What is no message is for the server to refuse."""
+        head = self.head
+        if self.exchange is None:
+            try:
+                kind = message["type"]
+                if head is None:
+                    usual = kind == "http.response.start" and 200 <= message["status"] < 300 and self._settled is None
+                else:
+                    usual = kind == "http.response.body" and not message.get("more_body") and self._ended is None
+            except (AttributeError, KeyError, TypeError):
+                usual = False
+            if usual:
+                if head is None:
+                    self.head = message
+                try:
+                    await self._send(message)
+                except OSError as error:
+                    self.watched().broke(error)
+                    raise
+                if head is not None:
+                    self._sent = len(message.get("body") or b"")
+                    self._ended = self._middleware.clock()
+                return
+        await self.watched().send(message)
+
+    def watched(self) -> HttpExchange:
+        """Return what sees the rest of the messages, and knows what has passed."""
+        if self.exchange is None:
+            exchange = HttpExchange(self._receive, self._send, _NO_HEADERS, self.answer, self._middleware.clock)
+            exchange.started = self._started
+            if self.head is not None:
+                exchange.begun(self.head)
+            if self._ended is not None:
+                exchange.response_bytes = self._sent
+                exchange.ended = self._ended
+            self.exchange = exchange
+        return self.exchange
 
 
 def _went_well(status: int | None) -> bool:

@@ -190,6 +190,52 @@ class TestExcluded:
         assert record["seen"] == record["trace_id"] == response.headers["x-request-id"] == "a" * 32
         assert record["parent_span_id"] == "b" * 16
 
+    def test_what_fails_behind_an_answer_that_went_well_is_told(self, app: FastAPI) -> None:
+        @app.get("/ready")
+        async def ready(tasks: BackgroundTasks) -> str:
+            tasks.add_task(fail)
+            return "four"
+
+        async def fail() -> None:
+            await asyncio.sleep(0.05)
+            raise RuntimeError("boom")
+
+        with capture(app) as logged:
+            ask(app, "/ready")
+        access = one(logged)
+        assert (access["event"], access["status_code"], access["response_bytes"]) == ("request failed", 200, 6)
+        assert access["duration_ms"] < 50
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_a_stream_is_watched_to_its_end(self, app: FastAPI, fails: bool) -> None:
+        @app.get("/metrics")
+        async def metrics() -> StreamingResponse:
+            async def chunks() -> AsyncIterator[bytes]:
+                yield b"1234"
+                if fails:
+                    raise RuntimeError("boom")
+
+            return StreamingResponse(chunks())
+
+        with capture(app) as logged:
+            ask(app, "/metrics")
+        told = [(each["event"], each["status_code"], each["response_bytes"]) for each in logged.records]
+        assert told == ([("request failed", 200, 4)] if fails else [])
+
+    @pytest.mark.parametrize("sent", [0, 1])
+    def test_a_client_that_leaves_is_told(self, sent: int) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body" or not sent:
+                raise BrokenPipeError("gone")
+
+        async def receive() -> Any:
+            raise AssertionError("nobody asks")
+
+        wrapped = LoggingMiddleware(Response("fine"))
+        with capture(wrapped) as logged, pytest.raises(BrokenPipeError):
+            asyncio.run(wrapped({"type": "http", "path": "/health", "headers": []}, receive, send))
+        assert (one(logged)["event"], one(logged)["status_code"]) == ("request disconnected", 200)
+
     def test_what_is_excluded_is_a_setting(self, app: FastAPI) -> None:
         with capture(app, access_exclude="/status/*, OPTIONS") as logged:
             ask(app, "/status/204")
@@ -577,7 +623,7 @@ MESSAGES = st.lists(
 SCOPES = st.fixed_dictionaries(
     {"type": st.just("http")},
     optional={
-        "path": st.one_of(ODD, st.just("/quiet/x")),
+        "path": st.one_of(ODD, st.sampled_from(["/quiet/x", "/health"])),
         "root_path": ODD,
         "query_string": st.binary(max_size=30),
         "headers": st.one_of(
