@@ -1,9 +1,9 @@
 """Bring records to one sink: inbox, batch, attempt, wait, try again, spool, count.
 
 A task of the worker's event loop, the sender, does all of it, in order; the sink itself runs on a thread of its own.
-With a spool there is a second task, the keeper. What is in memory alone for 0.3 s while the far end does not
-answer, or fills a quarter of the inbox, it brings to disk, oldest first: the batch that is being sent, then the inbox.
-What is on disk goes before anything newer.
+Where there is a filter, a task of its own asks it before the inbox. With a spool there is one more task, the keeper.
+What is in memory alone for 0.3 s while the far end does not answer, or fills a quarter of the inbox, it brings to disk,
+oldest first: the batch that is being sent, then the inbox. What is on disk goes before anything newer.
 """
 
 import asyncio
@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable
 from itertools import chain
 from typing import Any, Final
 
-import orjson
-
 from fapilog.diagnostics import DropReason, report
 from fapilog.failpoints import hit
 from fapilog.files.deadletters import DeadLetters
@@ -26,6 +24,7 @@ from fapilog.pipeline.ledger import DropSummary, SinkState, SinkStats, SpoolStat
 from fapilog.pipeline.options import DeliveryOptions
 from fapilog.pipeline.queue import NEVER, Item, Queue
 from fapilog.pipeline.sender import STALLED_AFTER_SECONDS, Outcome, Sender
+from fapilog.pipeline.sift import Sift
 from fapilog.pipeline.spool import Spool
 from fapilog.pipeline.threads import SinkThread, ordinary, said
 from fapilog.types import LEVELS, TRACE, Batch, Record, Sink
@@ -72,7 +71,12 @@ class Delivery(OfOneProcess):
         self._chance = chance
         self._make_spool = make_spool
         self._dead_letters = dead_letters
-        self._inbox = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
+        self._inbox = self._door = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
+        """Behind the filter, if there is one, and in front of it."""
+        self._sift: Sift | None = None
+        if options.filter is not None:
+            self._door = Inbox(queue.max_records, queue.max_bytes, queue.overflow)
+            self._sift = Sift(name, options.filter, self._door, queue.lock)
         self._given = 0
         self._joined = (0, 0)
         """How many records had left the queue, and how many of them were evicted, when this began to be given any."""
@@ -156,10 +160,14 @@ class Delivery(OfOneProcess):
         self._since = 0.0
         """When the oldest of what is in memory alone began to wait for the far end."""
         self._disk_works = True
+        self._vouches_alone = False
+        """Whether no other sink has on disk what somebody waits for."""
         self._progress = asyncio.Event()
         self.linger_after(worker_linger_seconds)
         self._streams = self._make_spool is None and not inspect.iscoroutinefunction(self.sink.write)
         self._cut_short = False
+        if self._sift is not None:
+            self._sift.begin()
         self._thread = SinkThread(self.name)
         self._sender.thread = self._thread
         if self._make_spool is not None and not self._closed:
@@ -180,6 +188,8 @@ class Delivery(OfOneProcess):
         with self._queue.lock:
             self._inbox.give_back(self._held + self._moving)
             self._held, self._moving = [], []
+            if self._sift is not None:
+                self._sift.take_back()
 
     @property
     def state(self) -> SinkState:
@@ -194,10 +204,12 @@ class Delivery(OfOneProcess):
         it is the disk that has to keep up.
         """
         working = self._works if self._spool is None else self._disk_works and not self._closed
-        if not working or not self._inbox:
+        working = working and (self._sift is None or not self._sift.hangs)
+        if not working or not (self._inbox or self._door):
             return NEVER, NEVER
         share = 1 if self._spool is None else 2  # the disk is at work from a quarter on, so memory need not fill up
-        return self._inbox.max_records // share - len(self._inbox), self._inbox.max_bytes // share - self._inbox.bytes
+        fullest = max(self._inbox, self._door, key=lambda inbox: inbox.fill)
+        return fullest.max_records // share - len(fullest), fullest.max_bytes // share - fullest.bytes
 
     @property
     def _works(self) -> bool:
@@ -213,12 +225,12 @@ class Delivery(OfOneProcess):
     @property
     def has_room(self) -> bool:
         """Whether the inbox is half empty again, or will take nothing more in any case."""
-        return not self._closed and not self._inbox.is_filled(2)
+        return not (self._closed or self._inbox.is_filled(2) or self._door.is_filled(2))
 
     @property
     def fill(self) -> float:
         """How full the inbox is, 0 to 1; of one that takes nothing more, 0."""
-        return 0.0 if self._closed else min(1.0, self._inbox.fill)
+        return 0.0 if self._closed else min(1.0, max(self._inbox.fill, self._door.fill))
 
     @property
     def _answers(self) -> bool:
@@ -239,13 +251,31 @@ class Delivery(OfOneProcess):
     @property
     def waiting(self) -> int:
         """How many records are in memory alone."""
-        return len(self._inbox) + len(self._moving) + len(self._held)
+        return self._lined_up + len(self._held)
 
-    def accept(self, items: list[Item], size: int) -> None:
+    @property
+    def _lined_up(self) -> int:
+        """How many records are in memory and not being sent."""
+        return len(self._inbox) + len(self._moving) + (0 if self._sift is None else len(self._sift))
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether this sink can bring to disk whatever it is given, and works, as far as is known."""
+        takes_all = self.level <= TRACE and self._sift is None
+        return takes_all and hasattr(self.sink, "flush") and self._works
+
+    @property
+    def _owes_disk(self) -> bool:
+        """Whether records must be in the spool before they are sent: what an answer vouches for is on no disk here."""
+        waited_for = self._vouches_alone and bool(self._queue.watched)
+        return waited_for and self._spool is not None and self._disk_works
+
+    def accept(self, items: list[Item], size: int, *, vouches_alone: bool = False) -> None:
         """Take what the queue held, oldest first; leave out what the sink does not want or has no room for.
 
-        *size* is the `size_of` all.
+        *size* is the `size_of` all. A sink that *vouches_alone* for a durable record spools it first.
         """
+        self._vouches_alone = vouches_alone
         wanted = self._wanted(items)
         if wanted is not items:
             size = size_of(wanted)
@@ -256,20 +286,46 @@ class Delivery(OfOneProcess):
                 self._drop("sink_closed", len(wanted))
                 self._queue.note_lost(None, self.name)
                 return
-            lost = self._inbox.put(wanted, size, waited_for=self.room != (NEVER, NEVER))
-            for reason, gone in lost.items():
-                self._drop(reason, len(gone))
-            if self._queue.watched and (lost or len(wanted) < len(items)):
-                there = set(map(id, wanted))
-                away = (item for item in items if id(item) not in there)
-                self._queue.note_lost(chain(away, *lost.values()), self.name)
+            lost = self._put(self._door, items, wanted, size)
+        self._tell_arrival(lost=lost)
+
+    def _put(self, inbox: Inbox, items: list[Item], wanted: list[Item], size: int) -> bool:
+        """Put into *inbox* what of *items* is *wanted*; return whether any was lost. The lock is held."""
+        lost = inbox.put(wanted, size, waited_for=self.room != (NEVER, NEVER))
+        for reason, gone in lost.items():
+            self._drop(reason, len(gone))
+        if self._queue.watched and (lost or len(wanted) < len(items)):
+            there = set(map(id, wanted))
+            away = (item for item in items if id(item) not in there)
+            self._queue.note_lost(chain(away, *lost.values()), self.name)
+        return bool(lost)
+
+    def _tell_arrival(self, *, lost: bool) -> None:
         if lost:
             report(f"sink {self.name} is too slow and records are dropped", key=f"inbox_full {self.name}")
         self._nudge.set()
         self._arrived.set()
+        if self._sift is not None:
+            self._sift.arrived.set()
+
+    async def _sift_portion(self) -> None:
+        """Bring what the filter keeps into the inbox."""
+        assert self._sift is not None  # noqa: S101 - only called where there is one
+        self._let_in(await self._sift.judge())
+
+    def _let_in(self, wanted: list[Item]) -> None:
+        """Put into the inbox what is *wanted* of what the filter was asked about last."""
+        assert self._sift is not None  # noqa: S101 - as above
+        with self._queue.lock:
+            judged = self._sift.judged()
+            if self._closed:  # and all of them were counted
+                return
+            self._routed_away += len(judged) - len(wanted)
+            lost = self._put(self._inbox, judged, wanted, size_of(wanted))
+        self._tell_arrival(lost=lost)
 
     def lose(self, items: list[Item], reason: DropReason) -> None:
-        """Count as lost what the queue held and the worker cannot hand out."""
+        """Count as lost what the queue held and the worker cannot hand out; no filter is asked."""
         wanted = self._wanted(items)
         with self._queue.lock:
             self._given += len(items)
@@ -279,10 +335,7 @@ class Delivery(OfOneProcess):
                 self._queue.note_lost(None, self.name)
 
     def _wanted(self, items: list[Item]) -> list[Item]:
-        wanted = items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
-        if self.options.filter is not None:
-            wanted = [item for item in wanted if self._passes(self.options.filter, item)]
-        return wanted
+        return items if self.level <= TRACE else [item for item in items if item[0] >= self.level]
 
     async def settle(self, *, empty: bool = False) -> None:
         """Return when nothing given so far is in memory alone: it was delivered, dropped, or is safe in the spool.
@@ -310,7 +363,8 @@ class Delivery(OfOneProcess):
     async def make_durable(self) -> bool:
         """Bring everything given so far to disk, sending or spooling it; return whether that could be done.
 
-        What was lost on the way is not on disk: the queue knows, if it is watched.
+        What was lost on the way, or was sent without having been spooled, is not on disk: the queue knows, if it is
+        watched.
         """
         if not (hasattr(self.sink, "flush") or self._spool is not None):
             return False
@@ -340,8 +394,10 @@ class Delivery(OfOneProcess):
         task.cancel()
         await asyncio.wait({task})
         self._take_back()
-        while self._spool is not None and not self._closed and self._inbox:
-            if not await self._spool_portion():
+        while self._spool is not None and not self._closed and (self._inbox or self._door):
+            if not self._inbox:  # so that it takes all
+                self._let_in(await self._sift.judge())  # type: ignore[union-attr]  # else the door is the inbox
+            elif not await self._spool_portion():
                 break
         self._stop_threads()
 
@@ -365,6 +421,8 @@ class Delivery(OfOneProcess):
 
     def _stop_threads(self) -> None:
         self._thread.stop()
+        if self._sift is not None:
+            self._sift.stop()
         if self._spool_thread is not None:
             self._spool_thread.stop()
 
@@ -381,7 +439,7 @@ class Delivery(OfOneProcess):
             adopted=self._adopted,
             routed_away=self._routed_away,
             delivered=self._delivered,
-            queued=waiting + taken - evicted - self._given + len(self._inbox) + len(self._moving),
+            queued=waiting + taken - evicted - self._given + self._lined_up,
             in_flight=len(self._held),
             spooled=self._spooled,
             spooled_bytes=self._spooled_bytes,
@@ -391,7 +449,7 @@ class Delivery(OfOneProcess):
             unformatted=self._figure("unformatted"),
             label_capped=self._figure("label_capped"),
             delays=self._sender.delays,
-            inbox_bytes=self._inbox.bytes,
+            inbox_bytes=self._inbox.bytes + (0 if self._sift is None else self._door.bytes),
             dropped={reason: count for reason, count in dropped.items() if count},
         )
 
@@ -407,20 +465,23 @@ class Delivery(OfOneProcess):
 
     async def _run(self) -> None:
         """Send, for ever, beginning with what an earlier task has left. With a spool, the keeper runs beside it."""
-        if self._held or self._moving:
-            if self._spool is not None:
-                await self._on_disk(_nothing)  # it may still be writing them down
-            self._take_back()
-        keeper = self._loop.create_task(self._again_and_again(self._keep)) if self._spool is not None else None
+        if self._spool is not None and (self._held or self._moving):
+            await self._on_disk(_nothing)  # it may still be writing them down
+        self._take_back()
+        steps = [self._keep] if self._spool is not None else []
+        if self._sift is not None:
+            steps.append(self._sift_portion)
+        beside = {self._loop.create_task(self._again_and_again(step)) for step in steps}
         try:
             if self._spool is not None and not self._has_looked:
                 self._has_looked = True
                 await self._adopt()
             await self._again_and_again(self._round)
         finally:
-            if keeper is not None:
-                keeper.cancel()
-                await asyncio.wait({keeper})
+            for task in beside:
+                task.cancel()
+            if beside:
+                await asyncio.wait(beside)
 
     async def _again_and_again(self, step: Callable[[], Awaitable[None]]) -> None:
         """Take one step after the other until the sink is closed; a fault of ours must not end the delivery."""
@@ -442,6 +503,8 @@ class Delivery(OfOneProcess):
             await self._nudge.wait()
             if not self._moving:
                 await self._linger()
+        elif self._owes_disk:
+            await self._spool_portion()
         else:
             with self._queue.lock:
                 self._held = self._inbox.take(self._sender.max_records, self._batch_max_bytes)
@@ -532,6 +595,8 @@ class Delivery(OfOneProcess):
             held, self._held = self._held, []
             self._inbox.give_back(held[outcome.processed :])
             self._count(outcome)
+            if self._spool is not None and not hasattr(self.sink, "flush"):  # it was sent and is on no disk here
+                self._queue.note_lost(held[: outcome.processed], self.name)
 
     async def _keep(self) -> None:
         """Wait until something must go to disk, and bring it there."""
@@ -548,7 +613,7 @@ class Delivery(OfOneProcess):
         """How long what is in memory may stay there alone; None if there is no need to bring it to disk."""
         if not (self._held or self._inbox):
             return None
-        if self._inbox.is_filled(4):
+        if self._inbox.is_filled(4) or self._owes_disk:
             return 0.0
         behind = self._spooled > 0 or self._standing_back
         if not (self._held or behind):
@@ -676,8 +741,12 @@ class Delivery(OfOneProcess):
     def _close_inbox(self, reason: DropReason) -> None:
         with self._queue.lock:
             self._closed = True
-            left = self._inbox.clear() + len(self._held) + len(self._moving)
+            left = self.waiting
+            self._inbox.clear()
             self._held, self._moving = [], []
+            if self._sift is not None:
+                self._sift.judged()
+                self._door.clear()
             if left:
                 self._drop(reason, left)
                 self._queue.note_lost(None, self.name)
@@ -721,13 +790,6 @@ class Delivery(OfOneProcess):
     def _drop(self, reason: DropReason, count: int) -> None:
         self._dropped[reason] += count
         self.summary.note(reason, count)
-
-    def _passes(self, wanted: Callable[[dict[str, Any]], bool], item: Item) -> bool:
-        try:
-            return bool(wanted(orjson.loads(item[2])))
-        except BaseException as error:  # noqa: BLE001 - a filter that fails must not cost the record, nor the worker
-            report(f"the filter of sink {self.name} failed and lets the record pass: {said(error)}")
-            return True
 
 
 def _linger_seconds(sink: Sink, options: DeliveryOptions) -> float:

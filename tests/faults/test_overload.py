@@ -296,6 +296,51 @@ def test_f037_a_sink_that_misbehaves_delays_no_other_and_is_named(
         assert said.count("sink bad is stuck in write()") == 1
 
 
+def test_f037_a_filter_that_hangs_holds_up_its_own_sink_alone_and_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    good, other = Good(), CollectingSink()
+    other.name = "other"
+    gate = threading.Event()
+
+    def wanted(record: dict[str, Any]) -> bool:
+        assert gate.wait(30)
+        return bool(record["number"] % 2)
+
+    with logging_to(good, other, other={"filter": wanted}) as handle:
+        for number in range(300):
+            log.info("order", number=number)
+            time.sleep(0.005)
+        handle.flush(0.2)
+        assert len(good.delays) == 300
+        assert sorted(good.delays)[290] < 0.5
+        stats = handle.stats().sinks["other"]
+        assert (stats.queued, stats.delivered, stats.routed_away) == (300, 0, 0)
+        gate.set()
+    assert [record["number"] for record in other.records] == list(range(1, 300, 2))
+    stats = handle.stats().sinks["other"]
+    assert (stats.queued, stats.delivered, stats.routed_away) == (0, 150, 150)
+    assert capfd.readouterr().err.count("the filter of sink other is stuck") == 1
+
+
+@pytest.mark.parametrize("spools", [False, True])
+def test_what_a_filter_has_not_judged_at_the_end_is_counted_as_lost(spools: bool, tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    async def send(_batch: Batch, /) -> None: ...
+
+    sink = CollectingSink()
+    if spools:
+        sink.write = send  # type: ignore[method-assign,assignment]
+    sink.name = "other"
+    with logging_to(
+        sink, other={"filter": lambda _record: gate.wait(30)}, spool_path=tmp_path, shutdown_timeout_seconds=0.2
+    ) as handle:
+        for _ in range(10):
+            log.info("order")
+    gate.set()
+    stats = handle.stats().sinks["other"]
+    assert (stats.queued, stats.in_flight, stats.spooled, sum(stats.dropped.values())) == (0, 0, 0, 10)
+
+
 @pytest.mark.faults_long
 def test_f039_fifty_processes_that_come_back_together_do_not_come_at_the_same_moment(
     receiver: Receiver, tmp_path: Path
