@@ -491,8 +491,9 @@ class Worker(OfOneProcess):
             self._taken_bytes = size_of(self._taken)
         if count:
             self._owed = list(self.deliveries)
+            alone = bool(self.queue.watched) and not any(delivery.keeps_all for delivery in self.deliveries)
             for delivery in self.deliveries:
-                delivery.accept(self._taken, self._taken_bytes)
+                delivery.accept(self._taken, self._taken_bytes, vouches_alone=alone)
                 self._owed.remove(delivery)
             self._taken = []  # or they would stay in memory until the next ones come
         self._tell_drops()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import structlog
 
@@ -110,6 +111,41 @@ def test_a_durable_record_is_in_the_spool_while_the_far_end_is_down(tmp_path: Pa
         log.info("paid", durable=True)
         assert handle.stats().sinks["network"].spooled == 1
         assert any(b"paid" in path.read_bytes() for path in tmp_path.glob("network/*/*.log"))
+
+
+class Observed(Network):
+    """A far end that looks, when it is given a record, whether that is on disk already."""
+
+    def __init__(self, spool: Path) -> None:
+        super().__init__()
+        self.spool = spool
+        self.spooled: dict[str, bool] = {}
+
+    async def write(self, batch: Batch, /) -> None:
+        on_disk = b"".join(path.read_bytes() for path in self.spool.glob("network/*/*.log"))
+        self.spooled |= {orjson.loads(line)["event"]: line in on_disk for line in batch.lines}
+
+
+@pytest.mark.parametrize(
+    ("beside", "options", "spooled"),
+    [
+        ([], {}, True),
+        ([Disk()], {}, False),
+        ([Disk()], {"disk": {"level": "error"}}, True),
+        ([Disk()], {"disk": {"filter": lambda record: record["event"] != "paid"}}, True),
+        ([CollectingSink()], {}, True),
+    ],
+    ids=["alone", "a disk takes all", "below the disk's level", "filtered", "no disk"],
+)
+def test_what_no_other_sink_has_on_disk_is_in_the_spool_before_it_is_sent(
+    beside: list[Any], options: dict[str, Any], spooled: bool, tmp_path: Path
+) -> None:
+    network = Observed(tmp_path)
+    with configure_logging(sinks=[network, *beside], spool_path=tmp_path, **options) as handle:
+        log.info("ordinary")
+        handle.flush(10, durable=False)
+        log.info("paid", durable=True)
+    assert network.spooled == {"ordinary": False, "paid": spooled}
 
 
 def test_those_who_wait_at_the_same_time_share_an_fsync() -> None:
