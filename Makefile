@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test faults bench lint format docs clean
+.PHONY: help demo test coverage faults bench lint format docs clean
 
 SECONDS ?= 10
 VENV := .venv
@@ -19,13 +19,16 @@ demo: $(VENV)/.has-demo ## Run the example shop under two server processes, then
 	@$(BIN)/fapilog demo --seconds $(SECONDS)
 
 # Tests of real processes and their times fail now and then where the machine itself stands still. What failed runs
-# once more, alone and under the same conditions, and both outcomes are shown; what fails twice has failed.
-test: $(VENV)/.has-test ## Run the whole test suite with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered || { \
+# once more, alone, and both outcomes are shown; what fails twice has failed.
+test: $(VENV)/.has-test ## Run the whole test suite
+	@$(BIN)/python -m pytest || { \
 	    code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	    echo "what failed runs once more, alone:"; \
-	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --cov --cov-report=; \
+	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; \
 	}
+
+coverage: $(VENV)/.has-test ## Run the same and say which lines it left out, in half as much time again
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 faults: $(VENV)/.has-test ## Run every fault, with those that take minutes: kills, forks, servers, full disks
 	@$(BIN)/python -m pytest -m "" tests/faults
