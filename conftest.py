@@ -16,8 +16,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 from fapilog import runtime
 from fapilog.diagnostics import report
-from fapilog.logger import slot
 from fapilog.processors.validate import SCHEMAS
+from fapilog.recorder import slot
 from fapilog.testing import clear_context
 
 

@@ -16,8 +16,8 @@ from typing import Final, get_args
 
 from fapilog.diagnostics import DropReason, FilterReason
 from fapilog.errors import MissingExtraError
-from fapilog.logger import slot
 from fapilog.pipeline.ledger import DELAY_BUCKETS, SinkState, SinkStats, Stats
+from fapilog.recorder import slot
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, generate_latest

@@ -17,9 +17,9 @@ from fapilog.context import NOTHING, RequestContext, current_fields, current_req
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
 from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
-from fapilog.logger import LoggerName, slot
 from fapilog.masks import Masks
 from fapilog.processors.redact import Redact
+from fapilog.recorder import LoggerName, slot
 from fapilog.trace import FLAGS, RANDOM, TraceParent, active_span, drawn_ids, new_ids, parse_tracestate
 from fapilog.types import ERROR, WARNING
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fapilog.encoding import plain_fields
-from fapilog.logger import slot
 from fapilog.processors.redact import Finding, Redact
+from fapilog.recorder import slot
 
 __all__ = ["Finding", "explain"]
 

@@ -39,7 +39,7 @@ from fapilog.context import current_request
 from fapilog.diagnostics import DropReason, report
 from fapilog.encoding import Limits
 from fapilog.errors import ConfigurationError
-from fapilog.logger import BoundLogger, Recorder, slot, structlog_factory
+from fapilog.logger import BoundLogger, structlog_factory
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.delivery import Delivery
 from fapilog.pipeline.ledger import FlushResult, SinkStats, Stats
@@ -53,6 +53,7 @@ from fapilog.processors.enrich import check, choose, enrichment, on_change
 from fapilog.processors.sieve import Surroundings
 from fapilog.processors.static_fields import static_fields
 from fapilog.processors.validate import Validate
+from fapilog.recorder import Recorder, slot
 from fapilog.settings import LoggingSettings, level_name
 from fapilog.types import LEVELS, TRACE, WARNING, Processor, Sink
 

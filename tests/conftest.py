@@ -9,8 +9,8 @@ import pytest
 
 from fapilog import runtime
 from fapilog.diagnostics import report
-from fapilog.logger import slot
 from fapilog.processors.validate import SCHEMAS
+from fapilog.recorder import slot
 from fapilog.testing import clear_context
 from tests.fake_loki import LokiReceiver
 from tests.receiver import Receiver

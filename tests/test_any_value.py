@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fapilog.encoding import LIMITS, Limits
-from fapilog.logger import LoggerName, Recorder
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
+from fapilog.recorder import LoggerName, Recorder
 from fapilog.serializers import lazy
 from fapilog.types import INFO
 from tests.programs import parse

@@ -51,7 +51,7 @@ NAMELESS = {"utils", "util", "helpers", "common", "base", "core", "manager", "mi
 LONG: dict[str, str] = {
     "runtime.py": "it alone knows settings, plugins, processors and pipeline at once",
     "middleware.py": "how a request enters and leaves: its ids, its headers, its record",
-    "logger.py": "the hot path is in one piece, so that it can be read as one and stays fast",
+    "recorder.py": "the hot path is in one piece, so that it can be read as one and stays fast",
     "encoding.py": "what any value becomes, all cases side by side",
     "settings.py": "everything a user can set, each beside its description",
     "testing.py": "all that the tests of others need, in one import",

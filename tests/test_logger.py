@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from fapilog import get_logger, log
 from fapilog.context import NOTHING, RequestContext, current_request
 from fapilog.encoding import MAX_LINE_BYTES
-from fapilog.logger import MAX_SAFE_NAMES, LoggerName, Recorder
 from fapilog.pipeline.queue import Queue
 from fapilog.pipeline.queue import Sequence as Numbers
+from fapilog.recorder import MAX_SAFE_NAMES, LoggerName, Recorder
 from fapilog.testing import Captured, capture
 from fapilog.types import INFO, LEVELS, RESERVED_FIELDS, WARNING, Event
 from tests.programs import parse

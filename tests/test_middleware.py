@@ -31,9 +31,9 @@ from starlette.testclient import TestClient
 from fapilog import bind_context, bind_request, get_trace_id, log
 from fapilog.context import current_fields, current_request, remembered_request
 from fapilog.errors import ConfigurationError
-from fapilog.logger import Recorder, slot
 from fapilog.middleware import LoggingMiddleware, install
 from fapilog.pipeline.queue import Queue, Sequence
+from fapilog.recorder import Recorder, slot
 from fapilog.types import TRACE
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

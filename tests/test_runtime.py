@@ -15,7 +15,7 @@ from fapilog import LoggingMiddleware, LoggingSettings, configure_logging, log
 from fapilog.context import NOTHING
 from fapilog.diagnostics import report
 from fapilog.errors import ConfigurationError, SinkStartError
-from fapilog.logger import LoggerName, Recorder, slot
+from fapilog.recorder import LoggerName, Recorder, slot
 from fapilog.sinks.file import FileSink
 from fapilog.testing import CollectingSink, capture
 from fapilog.types import INFO, Batch

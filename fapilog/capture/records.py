@@ -12,9 +12,10 @@ from fapilog.context import OURSELVES, RequestContext, current_request, remember
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import text
 from fapilog.interpolation import interpolated
-from fapilog.logger import record, slot
+from fapilog.logger import record
 from fapilog.processors import exceptions
 from fapilog.processors.redact import ARGUMENTS
+from fapilog.recorder import slot
 from fapilog.types import DEBUG, WARNING
 
 TRANSPORTS: Final = frozenset(

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from fapilog.capture import NAMES, RecordHandler, ServerLoggers
 from fapilog.context import RequestContext, current_request, remember_request
-from fapilog.logger import Recorder, slot
 from fapilog.pipeline.queue import Queue, Sequence
+from fapilog.recorder import Recorder, slot
 from fapilog.types import TRACE
 
 UVICORN = [name for name in NAMES if name.startswith("uvicorn")]

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from fapilog import configure_logging, log
 from fapilog.context import OURSELVES, current_request
-from fapilog.logger import slot
+from fapilog.recorder import slot
 from fapilog.testing import CollectingSink, FarEnd, answer, capture
 from tests.programs import parse_all, run
 

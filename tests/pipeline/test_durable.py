@@ -12,7 +12,7 @@ import structlog
 
 from fapilog import configure_logging, log
 from fapilog.errors import DurabilityError, RetryableError
-from fapilog.logger import slot
+from fapilog.recorder import slot
 from fapilog.testing import CollectingSink
 from fapilog.types import Batch
 from tests.programs import parse_all, run

@@ -317,7 +317,7 @@ def test_configuring_anew_while_a_request_runs_loses_nothing_it_holds() -> None:
 
 def test_what_a_request_holds_that_nobody_ends_is_forgotten_with_it_and_counted() -> None:
     with serving() as (_, logged):
-        from fapilog.logger import slot
+        from fapilog.recorder import slot
 
         tail = slot.recorder.tail
         assert tail is not None

@@ -20,8 +20,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from fapilog import bind_request, get_logger, log
-from fapilog.logger import slot
 from fapilog.processors.dynamic_fields import SAMPLE_SECONDS, Resources
+from fapilog.recorder import slot
 from fapilog.testing import capture
 
 

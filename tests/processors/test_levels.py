@@ -183,7 +183,7 @@ def test_a_level_set_for_a_time_goes_back_by_itself(
 
 
 def _levels() -> Levels:
-    from fapilog.logger import slot
+    from fapilog.recorder import slot
 
     return slot.recorder.levels
 

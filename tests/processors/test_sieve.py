@@ -9,13 +9,13 @@ import structlog
 from fapilog import configure_logging, log
 from fapilog.diagnostics import FilterReason
 from fapilog.errors import ConfigurationError
-from fapilog.logger import slot
 from fapilog.metrics import prometheus_text
 from fapilog.processors.deduplicate import Deduplicate
 from fapilog.processors.filter import Filter
 from fapilog.processors.sample import Sample
 from fapilog.processors.sieve import Sieve
 from fapilog.processors.throttle import Throttle
+from fapilog.recorder import slot
 from fapilog.testing import CollectingSink, capture
 from fapilog.types import Event
 from tests.programs import untraced

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from fapilog import bind_context, bind_request, configure_logging, event_schema, log
 from fapilog.context import RequestContext, current_request
 from fapilog.errors import ConfigurationError, EventSchemaError
-from fapilog.logger import slot
 from fapilog.processors import validate
 from fapilog.processors.validate import MAX_ERRORS, MAX_TEXT, SCHEMAS, Validate
+from fapilog.recorder import slot
 from fapilog.testing import capture
 from fapilog.types import Event
 
