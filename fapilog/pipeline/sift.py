@@ -39,10 +39,11 @@ class Sift:
     @property
     def hangs(self) -> bool:
         """Whether the filter has had the same records for a while."""
-        return bool(self._judging) and asyncio.get_running_loop().time() - self._began > STALLED_AFTER_SECONDS
+        return bool(self._judging) and self._loop.time() - self._began > STALLED_AFTER_SECONDS
 
     def begin(self) -> None:
         """Start on the running loop."""
+        self._loop = asyncio.get_running_loop()
         self._thread = SinkThread(f"{self._name}-filter")
         self.arrived = asyncio.Event()
 
@@ -53,7 +54,7 @@ class Sift:
             await self.arrived.wait()
         with self._lock:
             self._judging = self.inbox.take(_PORTION, NEVER)
-        self._began = asyncio.get_running_loop().time()
+        self._began = self._loop.time()
         call = self._thread.call(self._passing, self._judging)
         done, _ = await asyncio.wait({call}, timeout=STALLED_AFTER_SECONDS)
         if not done:
