@@ -9,7 +9,7 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import Token
+from contextvars import Context, Token, copy_context
 from typing import Any, Final
 
 from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Scope, Send
@@ -298,7 +298,10 @@ def _when_settled(name: str) -> Any:
 class _Unasked(RequestContext):
     """A request that has no ids until something asks for them, which at a health check nothing does."""
 
-    __slots__ = ("_middleware", "_scope", "_settled", "_started")
+    __slots__ = ("_arrived", "_middleware", "_scope", "_settled", "_started")
+
+    _arrived: Context
+    """The context in which the request came: an OpenTelemetry span that began since is not its own."""
 
     _ids, encoded, tracestate, within = map(_when_settled, ("_ids", "encoded", "tracestate", "within"))
 
@@ -306,6 +309,7 @@ class _Unasked(RequestContext):
         self._middleware = middleware
         self._scope = scope
         self._started = middleware.clock()
+        self._arrived = copy_context()
         self._settled: tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]] | None = None
         self.bound = {}
         self.held = None
@@ -314,7 +318,7 @@ class _Unasked(RequestContext):
         """Return ids, headers to answer with, a request id that was refused, and the headers of the request."""
         if self._settled is None:
             headers = _read_headers(self._scope)
-            settled = (*_identify(headers), headers)
+            settled = (*self._arrived.copy().run(_identify, headers), headers)  # a context has room for one at a time
             with _settling:  # of two threads that come here, the first counts
                 self._settled = self._settled or settled
         return self._settled
@@ -340,6 +344,7 @@ class _PassedBy(_Unasked):
         self._middleware = middleware
         self._scope = scope
         self._started = middleware.clock()
+        self._arrived = copy_context()
         self._settled = None
         self.bound = {}
         self.held = None
@@ -376,6 +381,8 @@ class _PassedBy(_Unasked):
                 if head is not None:
                     self._sent = len(message.get("body") or b"")
                     self._ended = self._middleware.clock()
+                    if self.exchange is not None:  # made meanwhile, by a task that listens for the client
+                        self._tell(self.exchange)
                 return
         await self.watched().send(message)
 
@@ -387,10 +394,13 @@ class _PassedBy(_Unasked):
             if self.head is not None:
                 exchange.begun(self.head)
             if self._ended is not None:
-                exchange.response_bytes = self._sent
-                exchange.ended = self._ended
+                self._tell(exchange)
             self.exchange = exchange
         return self.exchange
+
+    def _tell(self, exchange: HttpExchange) -> None:
+        exchange.response_bytes = self._sent
+        exchange.ended = self._ended
 
 
 def _went_well(status: int | None) -> bool:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, Response, WebS
 from fastapi.responses import StreamingResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.testclient import TestClient
@@ -189,6 +190,42 @@ class TestExcluded:
         record = logged.find(event="asked")
         assert record["seen"] == record["trace_id"] == response.headers["x-request-id"] == "a" * 32
         assert record["parent_span_id"] == "b" * 16
+
+    def test_a_span_that_began_in_it_does_not_give_it_its_ids(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            with TracerProvider().get_tracer("tests").start_as_current_span("inner"):
+                log.info("inside")
+            log.info("behind")
+            await Response("", 500)(scope, receive, send)
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped) as logged:
+            response = ask(wrapped, "/health", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
+        inside, behind, access = logged.records
+        assert inside["trace_id"] != "a" * 32
+        assert inside["request_id"] == behind["trace_id"] == access["trace_id"] == "a" * 32
+        assert access["parent_span_id"] == "b" * 16
+        assert response.headers["traceresponse"].split("-")[2] == behind["span_id"] == access["span_id"]
+
+    def test_a_task_that_listens_while_the_body_is_sent_costs_no_byte_of_the_record(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await asyncio.gather(send({"type": "http.response.body", "body": b"four"}), receive())
+            await asyncio.sleep(0.05)
+            raise RuntimeError("boom")
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        async def send(_message: Any) -> None:
+            await asyncio.sleep(0)
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped) as logged, pytest.raises(RuntimeError):
+            asyncio.run(wrapped({"type": "http", "path": "/health", "headers": []}, receive, send))
+        access = one(logged)
+        assert (access["event"], access["response_bytes"]) == ("request failed", 4)
+        assert access["duration_ms"] < 50
 
     def test_what_fails_behind_an_answer_that_went_well_is_told(self, app: FastAPI) -> None:
         @app.get("/ready")
