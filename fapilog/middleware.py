@@ -223,7 +223,11 @@ async def _drained(
             _log(scope, request, exchange, None, None, access)
             exchange.told = True
             await access.drain()  # type: ignore[misc]
-        await exchange.send(message)
+            seen = exchange.response_bytes, exchange.ended
+            await exchange.send(message)
+            exchange.response_bytes, exchange.ended = seen  # or the message would count twice, and the wait too
+        else:
+            await exchange.send(message)
 
     await app(scope, exchange.receive, send)
 

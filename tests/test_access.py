@@ -506,6 +506,9 @@ class TestFlush:
             ask(app, "/work")
         assert logged.events == ["request completed", "request failed"]
         assert logged.records[1]["exception"]["message"] == "boom"
+        completed, failed = logged.records
+        for field in ("response_bytes", "duration_ms", "ttfb_ms"):
+            assert completed[field] == failed[field]
 
     def test_a_sink_that_is_stuck_holds_a_response_up_for_no_longer_than_it_may(self, app: FastAPI) -> None:
         import threading
