@@ -140,7 +140,7 @@ class Access:
         more = self.user or self.request_headers or self.response_headers
         object.__setattr__(self, "tells_more", bool(more))
         ids_alone = self.added == {b"x-request-id", b"traceresponse"}
-        plain = self.bodies is None and self.drain is None and not self.lends_user
+        plain = self.bodies is None and self.drain is None and self.slow_ms is None and not self.lends_user
         object.__setattr__(self, "simple", ids_alone and plain)
         object.__setattr__(self, "flat", not more and self.bodies is None)
         # Whatever else is asked for takes the way on which every field is looked at.
@@ -154,7 +154,7 @@ class Access:
     """Whether a record has anything that it has not by default."""
 
     simple: bool = field(init=False)
-    """Whether messages need nothing but to be counted, and to be answered with the ids."""
+    """Whether a request needs nothing but its messages counted, and an answer with the ids."""
 
     flat: bool = field(init=False)
     """Whether every field of a record is a string or a number, unless there is an error."""

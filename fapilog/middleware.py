@@ -13,7 +13,15 @@ from contextvars import Context, Token, copy_context
 from typing import Any, Final
 
 from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Scope, Send
-from fapilog.context import NOTHING, RequestContext, current_fields, current_request, current_scope, remember_request
+from fapilog.context import (
+    NOTHING,
+    RequestContext,
+    current_fields,
+    current_request,
+    current_scope,
+    longest_waits,
+    remember_request,
+)
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
 from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
@@ -104,6 +112,8 @@ class LoggingMiddleware:
         if simple:
             exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
         else:
+            if access.slow_ms is not None:
+                request.waits = []
             exchange = _exchange(scope, receive, send, headers, answer, access, self.clock)
         scope[_SCOPE_KEY] = request
         # A server may start a request in the context of another one: from its last `send`, or from a callback that was
@@ -278,9 +288,12 @@ def _log(
             return
         if refused_id:
             fields["inbound_request_id"] = refused_id
+        waits = getattr(request, "waits", None) if "slow" in fields else None
+        if waits:
+            fields["waited_for"] = longest_waits(waits)
         if bound or request.bound:
             _keep_bound_fields({**request.bound, **bound}, fields)
-        elif access.flat and recorder.emit_flat(ACCESS_LOGGER, level, event, fields, request.encoded):
+        elif access.flat and not waits and recorder.emit_flat(ACCESS_LOGGER, level, event, fields, request.encoded):
             return
         recorder.emit(ACCESS_LOGGER, level, event, (), NOTHING, fields)
     except Exception as bug:

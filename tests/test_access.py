@@ -1,5 +1,6 @@
 import asyncio
 import contextvars
+import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Sim
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.testclient import TestClient
 
-from fapilog import LoggingMiddleware, bind_request, configure_logging, get_trace_id, log
+from fapilog import LoggingMiddleware, bind_request, configure_logging, get_trace_id, log, timed_operation
 from fapilog.access import levels_of
+from fapilog.context import MAX_WAITS, current_request, note_wait
 from fapilog.errors import ConfigurationError
 from fapilog.testing import Captured, CollectingSink, capture
 from fapilog.types import CRITICAL, ERROR, INFO, WARNING
@@ -146,6 +148,43 @@ class TestLevels:
         with capture(app, access_slow_ms=60_000) as logged:
             ask(app)
         assert (one(logged)["level"], "slow" in one(logged)) == ("info", False)
+
+    def test_a_slow_request_tells_what_it_waited_for(self, app: FastAPI) -> None:
+        @app.get("/pay")
+        def pay() -> None:  # in a thread
+            for _ in range(2):
+                with timed_operation("charge card"):
+                    time.sleep(0.01)
+            for number in range(9):
+                with timed_operation(f"step {number}"):
+                    pass
+
+        with capture(app, access_slow_ms=15) as logged:
+            ask(app, "/pay")
+            ask(app)
+        slow, quick = [record for record in logged.records if record["logger"] == "fapilog.access"]
+        longest, *others = slow["waited_for"]
+        assert (longest["name"], longest["count"], longest["duration_ms"] >= 20) == ("charge card", 2, True)
+        assert len(others) == 4
+        assert "waited_for" not in quick
+
+    def test_a_slow_request_that_waited_for_nothing_known_does_not_say(self, app: FastAPI) -> None:
+        with capture(app, access_slow_ms=0.001) as logged:
+            ask(app)
+        assert "waited_for" not in one(logged)
+
+    def test_what_a_request_waited_for_is_not_remembered_without_end(self, app: FastAPI) -> None:
+        @app.get("/busy")
+        async def busy() -> int:
+            for number in range(MAX_WAITS + 1):
+                note_wait(f"step {number}", 0.01)
+            request = current_request.get()
+            assert request is not None
+            return len(request.waits)
+
+        with capture(app, access_slow_ms=0.001) as logged:
+            assert ask(app, "/busy").json() == MAX_WAITS
+        assert len(one(logged)["waited_for"]) == 5
 
     def test_a_stream_of_events_is_as_slow_as_its_head(self, app: FastAPI) -> None:
         @app.get("/events")
