@@ -11,6 +11,7 @@ from fapilog.bodies import BodyOptions
 from fapilog.diagnostics import report
 from fapilog.encoding import text
 from fapilog.exclusion import exclusion
+from fapilog.forwarded import peer_of
 from fapilog.masks import MAX_HEADER, HeaderChoice, Masks
 from fapilog.routes import route_template
 from fapilog.types import ERROR, INFO, WARNING
@@ -172,21 +173,21 @@ class Access:
 def describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any], access: Access) -> None:
     """Add what may be missing: query, route taken, who the client is, and what it calls itself."""
     query = scope.get("query_string")
-    if query:
+    if query and type(query) is bytes:
         fields["query"] = access.masks.query(query)
     route = route_template(scope)
     if route is not None:
         fields["route"] = route
     if access.client_ip is None:
-        client = scope.get("client")
-        if client and client[0]:
-            fields["client_ip"] = client[0]
+        address = peer_of(scope)
+        if address is not None:
+            fields["client_ip"] = address
     else:
         address = access.client_ip(scope)
         if address is not None:
             fields["client_ip"] = address
     agent = headers.get(b"user-agent")
-    if agent is not None:
+    if type(agent) is bytes:
         fields["user_agent"] = agent[:MAX_HEADER].decode("latin-1")
     if "user" in scope:
         user_id = user_name(scope["user"])

@@ -24,7 +24,7 @@ from fapilog.context import (
 )
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
-from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
+from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, body_length, copied
 from fapilog.logger import LoggerName, slot
 from fapilog.masks import Masks
 from fapilog.processors.redact import Redact
@@ -396,7 +396,7 @@ class _PassedBy(_Unasked):
                     self.watched().broke(error)
                     raise
                 if head is not None:
-                    self._sent = len(message.get("body") or b"")
+                    self._sent = body_length(message)
                     self._ended = self._middleware.clock()
                     if self.exchange is not None:  # made meanwhile, by a task that listens for the client
                         self._tell(self.exchange)
@@ -476,15 +476,15 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
         trace_id, span_id = new_ids()
         flags, parent_id = RANDOM, None
         if inbound is not None:
-            caller = TraceParent.parse(inbound.strip(b" \t").decode("latin-1"))
+            caller = TraceParent.parse(inbound.strip(b" \t").decode("latin-1")) if type(inbound) is bytes else None
             if caller is not None:
                 trace_id, parent_id, flags = caller.trace_id, caller.span_id, caller.flags
-                if b"tracestate" in headers:
-                    tracestate = parse_tracestate(headers[b"tracestate"].decode("latin-1"))
+                if type(state := headers.get(b"tracestate")) is bytes:
+                    tracestate = parse_tracestate(state.decode("latin-1"))
             if caller is None or tracestate is None:
                 slot.recorder.invalid_traces += 1
     request_id, refused_id = trace_id, None
-    if asked:
+    if asked and type(asked) is bytes:
         if len(asked) <= MAX_REQUEST_ID_LENGTH and not asked.translate(None, _REQUEST_ID_BYTES):
             request_id = asked.decode("ascii")
         else:

@@ -692,7 +692,7 @@ MESSAGES = st.lists(
                 "headers": st.one_of(
                     ODD, st.lists(st.tuples(st.binary(max_size=5), st.binary(max_size=5)), max_size=3)
                 ),
-                "body": st.one_of(st.none(), st.binary(max_size=9)),
+                "body": st.one_of(ODD, st.binary(max_size=9)),
                 "more_body": st.booleans(),
             },
         ),
@@ -704,18 +704,20 @@ SCOPES = st.fixed_dictionaries(
     optional={
         "path": st.one_of(ODD, st.sampled_from(["/quiet/x", "/health"])),
         "root_path": ODD,
-        "query_string": st.binary(max_size=30),
+        "query_string": st.one_of(ODD, st.binary(max_size=30)),
         "headers": st.one_of(
             st.none(),
             st.lists(
                 st.tuples(
-                    st.sampled_from([b"x-forwarded-for", b"content-type", b"x-request-id", b"traceparent"]),
-                    st.binary(max_size=30),
+                    st.sampled_from(
+                        b"x-forwarded-for content-type x-request-id traceparent tracestate user-agent".split()
+                    ),
+                    st.one_of(ODD, st.binary(max_size=30)),
                 ),
                 max_size=4,
             ),
         ),
-        "client": st.one_of(st.none(), st.tuples(st.text(max_size=5), st.integers())),
+        "client": st.one_of(ODD, st.tuples(ODD, st.integers())),
         "method": ODD,
         "user": ODD,
         "scheme": ODD,
