@@ -126,7 +126,7 @@ def _wrap(function: Callable[P, R], action: str | None) -> Callable[P, R]:
     name = getattr(function, "__qualname__", None)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(
-            f"{name!r} is a generator function, and its call runs nothing; use timed_operation inside it"
+            f"{name or function!r} is a generator function, and its call runs nothing; use timed_operation inside it"
         )
     if isinstance(function, staticmethod | classmethod):
         raise ConfigurationError(f"{name!r} is a {type(function).__name__}; put log_execution below that decorator")
