@@ -154,10 +154,12 @@ class LoggingMiddleware:
         except BaseException as error:
             remember_request(error, request)
             _log(scope, request, request.watched(), None, error, self.access)
+            request.exchange = None
             raise
         else:
             if request.exchange is not None or request.head is None:
                 _log(scope, request, request.watched(), None, None, self.access)
+                request.exchange = None  # they know each other, and would wait for the garbage collector
         finally:
             _leave(scope, token, fields)
 

@@ -1,5 +1,6 @@
 import asyncio
 import contextvars
+import gc
 import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -311,6 +312,34 @@ class TestExcluded:
         with capture(wrapped) as logged, pytest.raises(BrokenPipeError):
             asyncio.run(wrapped({"type": "http", "path": "/health", "headers": []}, receive, send))
         assert (one(logged)["event"], one(logged)["status_code"]) == ("request disconnected", 200)
+
+    @pytest.mark.parametrize("path", ["/health", "/other"])
+    def test_a_request_leaves_nothing_to_the_garbage_collector(self, path: str) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await Response("fine")(scope, receive, send)
+
+        async def send(_message: Any) -> None:
+            return None
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        async def serve() -> int:
+            scope = {"type": "http", "path": path, "root_path": "", "method": "GET", "headers": []}
+            await wrapped(dict(scope), receive, send)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    await wrapped(dict(scope), receive, send)
+                return gc.collect()
+            finally:
+                gc.enable()
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped):
+            assert asyncio.run(serve()) < 50
 
     def test_what_is_excluded_is_a_setting(self, app: FastAPI) -> None:
         with capture(app, access_exclude="/status/*, OPTIONS") as logged:
