@@ -11,6 +11,7 @@ from fapilog.bodies import BodyOptions
 from fapilog.diagnostics import report
 from fapilog.encoding import text
 from fapilog.exclusion import exclusion
+from fapilog.forwarded import peer_of
 from fapilog.masks import MAX_HEADER, HeaderChoice, Masks
 from fapilog.routes import route_template
 from fapilog.types import ERROR, INFO, WARNING
@@ -140,7 +141,7 @@ class Access:
         more = self.user or self.request_headers or self.response_headers
         object.__setattr__(self, "tells_more", bool(more))
         ids_alone = self.added == {b"x-request-id", b"traceresponse"}
-        plain = self.bodies is None and self.drain is None and not self.lends_user
+        plain = self.bodies is None and self.drain is None and self.slow_ms is None and not self.lends_user
         object.__setattr__(self, "simple", ids_alone and plain)
         object.__setattr__(self, "flat", not more and self.bodies is None)
         # Whatever else is asked for takes the way on which every field is looked at.
@@ -154,7 +155,7 @@ class Access:
     """Whether a record has anything that it has not by default."""
 
     simple: bool = field(init=False)
-    """Whether messages need nothing but to be counted, and to be answered with the ids."""
+    """Whether a request needs nothing but its messages counted, and an answer with the ids."""
 
     flat: bool = field(init=False)
     """Whether every field of a record is a string or a number, unless there is an error."""
@@ -172,21 +173,21 @@ class Access:
 def describe(scope: Scope, headers: Mapping[bytes, bytes], fields: dict[str, Any], access: Access) -> None:
     """Add what may be missing: query, route taken, who the client is, and what it calls itself."""
     query = scope.get("query_string")
-    if query:
+    if query and type(query) is bytes:
         fields["query"] = access.masks.query(query)
     route = route_template(scope)
     if route is not None:
         fields["route"] = route
     if access.client_ip is None:
-        client = scope.get("client")
-        if client and client[0]:
-            fields["client_ip"] = client[0]
+        address = peer_of(scope)
+        if address is not None:
+            fields["client_ip"] = address
     else:
         address = access.client_ip(scope)
         if address is not None:
             fields["client_ip"] = address
     agent = headers.get(b"user-agent")
-    if agent is not None:
+    if type(agent) is bytes:
         fields["user_agent"] = agent[:MAX_HEADER].decode("latin-1")
     if "user" in scope:
         user_id = user_name(scope["user"])

@@ -40,7 +40,7 @@ class BodyOptions:
     def media_type(self, headers: Iterable[Any]) -> str | None:
         """Return the media type that *headers* name, or None if such a body is not copied."""
         try:
-            found: dict[bytes, bytes] = {name.lower(): value for name, value in headers}
+            found: dict[bytes, bytes] = {name.lower(): value for name, value in headers if type(value) is bytes}
         except (AttributeError, TypeError, ValueError):  # no headers: for the server to refuse
             return None
         if found.get(b"content-encoding", b"identity").strip().lower() != b"identity":

@@ -6,7 +6,7 @@ called from here, not by the caller nor by siblings.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
@@ -15,11 +15,17 @@ import orjson
 
 NOTHING: Final[Mapping[str, Any]] = {}  # a plain dict: unpacking a MappingProxyType costs five times as much
 
+MAX_WAITS: Final = 1_000
+"""How many of the things that a request waits for are remembered."""
+
+TOLD_WAITS: Final = 5
+"""How many of them are told."""
+
 
 class RequestContext:
     """One request, from the first byte in to the last byte out and its background tasks."""
 
-    __slots__ = ("_ids", "bound", "encoded", "held", "tracestate", "within")
+    __slots__ = ("_ids", "bound", "encoded", "held", "tracestate", "waits", "within")
 
     encoded: bytes
     """The ids as they continue a JSON object: ``,"trace_id":"…"``."""
@@ -35,6 +41,9 @@ class RequestContext:
 
     tracestate: str
     """What the tracing systems of our callers want to be passed on, as a header; empty if there is nothing."""
+
+    waits: list[tuple[str, float]]
+    """What was waited for and how many milliseconds, see `note_wait`; there only if somebody wants to know."""
 
     def __init__(self, ids: Mapping[str, str] | None, encoded: bytes | None = None, tracestate: str = "") -> None:
         """Begin a request with these ids; *encoded* is the same, and one of both may be left out."""
@@ -124,6 +133,23 @@ def bind_request(**fields: Any) -> None:
         bind_context(**fields)
     else:
         request.bound.update(fields)
+
+
+def note_wait(name: str, milliseconds: float) -> None:
+    """Note what the current request has waited for, if it is one that tells so when it was slow."""
+    waits: list[tuple[str, float]] | None = getattr(current_request.get(), "waits", None)
+    if waits is not None and len(waits) < MAX_WAITS:
+        waits.append((name, milliseconds))
+
+
+def longest_waits(waits: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Return what took longest of *waits*, those of one name together, as the access record tells it."""
+    told: dict[str, dict[str, Any]] = {}
+    for name, milliseconds in waits:
+        wait = told.setdefault(name, {"name": name, "duration_ms": 0.0, "count": 0})
+        wait["duration_ms"] = round(wait["duration_ms"] + milliseconds, 3)
+        wait["count"] += 1
+    return sorted(told.values(), key=lambda wait: -wait["duration_ms"])[:TOLD_WAITS]
 
 
 def remember_request(error: BaseException, request: RequestContext) -> None:

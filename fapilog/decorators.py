@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
+from fapilog.context import note_wait
 from fapilog.errors import ConfigurationError
 from fapilog.logger import record
 from fapilog.types import DEBUG, ERROR, INFO, WARNING
@@ -90,10 +91,11 @@ def log_execution(action: Any = None) -> Any:
 class _Operation:
     """What one action logs, put together once."""
 
-    __slots__ = ("_completed", "_failed", "_fields", "_interrupted", "_logger", "_started")
+    __slots__ = ("_completed", "_failed", "_fields", "_interrupted", "_logger", "_name", "_started")
 
     def __init__(self, logger: str, action: str, fields: dict[str, Any]) -> None:
         self._logger = logger
+        self._name = f"{action}"
         self._fields = {**fields, "action": action}
         self._started = f"{action} started"
         self._completed = f"{action} completed"
@@ -109,6 +111,7 @@ class _Operation:
         """Say how it ended."""
         duration = round((time.perf_counter() - started) * 1000, 3)
         fields = {**self._fields, "duration_ms": duration, "success": error is None}
+        note_wait(self._name, duration)
         if error is None:
             record(self._logger, INFO, self._completed, fields)
         elif isinstance(error, Exception):
@@ -123,7 +126,7 @@ def _wrap(function: Callable[P, R], action: str | None) -> Callable[P, R]:
     name = getattr(function, "__qualname__", None)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(
-            f"{name!r} is a generator function, and its call runs nothing; use timed_operation inside it"
+            f"{name or function!r} is a generator function, and its call runs nothing; use timed_operation inside it"
         )
     if isinstance(function, staticmethod | classmethod):
         raise ConfigurationError(f"{name!r} is a {type(function).__name__}; put log_execution below that decorator")

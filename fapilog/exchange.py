@@ -116,7 +116,10 @@ class HttpExchange:
             self.broke(error)
             raise
         if kind == "http.response.body":
-            self.response_bytes += len(message.get("body") or b"")
+            try:  # noqa: SIM105 - to suppress it takes time
+                self.response_bytes += len(message.get("body") or b"")
+            except TypeError:  # what is no body, and yet was taken by the server
+                pass
             if not message.get("more_body"):
                 self.ended = self._clock()
         elif kind == "http.response.start":
@@ -147,7 +150,7 @@ class HttpExchange:
         if message["type"] == "http.response.pathsend":
             self.response_bytes = _content_length(dict(self.response_headers))
         else:
-            self.response_bytes += len(message.get("body") or b"")
+            self.response_bytes += body_length(message)
         self.ended = self._clock()
 
     def plain_record(self, scope: Scope, access: Access) -> bytes | None:
@@ -406,18 +409,29 @@ def _kind(message: Message) -> Any:
         return None
 
 
+def body_length(message: Message) -> int:
+    """Return how many bytes of a body a message has; 0 of what is no body, and yet was taken by the server."""
+    try:
+        return len(message.get("body") or b"")
+    except TypeError:
+        return 0
+
+
 def _size(message: Message) -> int:
-    """Return how many bytes a websocket's message has."""
+    """Return how many bytes a websocket's message has; 0 of what is none, and yet was taken by the server."""
     said = message.get("text")
-    if said is None:
-        return len(message.get("bytes") or b"")
-    return len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
+    try:
+        if said is None:
+            return len(message.get("bytes") or b"")
+        return len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
+    except (AttributeError, TypeError):
+        return 0
 
 
 def _content_length(headers: Mapping[bytes, bytes]) -> int:
     """Return the length that *headers* announce, or 0."""
-    length = headers.get(b"content-length", b"")
-    return int(length) if len(length) < 20 and length.isdigit() else 0
+    length = headers.get(b"content-length")
+    return int(length) if type(length) is bytes and len(length) < 20 and length.isdigit() else 0
 
 
 EXCHANGES: Final[Mapping[str, type[HttpExchange] | type[WebSocketExchange]]] = {

@@ -29,7 +29,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def peer_of(scope: Mapping[str, Any]) -> str | None:
     """Return the other end of the connection, as the server knows it."""
     client = scope.get("client")
-    return (client[0] or None) if client else None
+    return (client[0] or None) if client and isinstance(client, list | tuple) else None
 
 
 class TrustedProxies:
@@ -76,7 +76,7 @@ class TrustedProxies:
     def _hops(self, scope: Mapping[str, Any]) -> list[str]:
         """Return what the header says, nearest hop first."""
         for name in self._headers:
-            values = [value for key, value in scope.get("headers") or () if key == name]
+            values = [value for key, value in scope.get("headers") or () if key == name and type(value) is bytes]
             if values:
                 said = b",".join(values)[-_MAX_HEADER_BYTES:].decode("latin-1")
                 hops = [hop.strip()[:MAX_HOP_LENGTH] for hop in reversed(said.rsplit(",", MAX_HOPS)[-MAX_HOPS:])]

@@ -9,14 +9,22 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import Token
+from contextvars import Context, Token, copy_context
 from typing import Any, Final
 
 from fapilog.access import Access, ASGIApp, Clock, Header, Message, Receive, Scope, Send
-from fapilog.context import NOTHING, RequestContext, current_fields, current_request, current_scope, remember_request
+from fapilog.context import (
+    NOTHING,
+    RequestContext,
+    current_fields,
+    current_request,
+    current_scope,
+    longest_waits,
+    remember_request,
+)
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import ConfigurationError
-from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, copied
+from fapilog.exchange import EXCHANGES, Answer, HttpExchange, WebSocketExchange, body_length, copied
 from fapilog.masks import Masks
 from fapilog.processors.redact import Redact
 from fapilog.recorder import LoggerName, slot
@@ -104,6 +112,8 @@ class LoggingMiddleware:
         if simple:
             exchange = EXCHANGES[kind](receive, send, headers, answer, self.clock)
         else:
+            if access.slow_ms is not None:
+                request.waits = []
             exchange = _exchange(scope, receive, send, headers, answer, access, self.clock)
         scope[_SCOPE_KEY] = request
         # A server may start a request in the context of another one: from its last `send`, or from a callback that was
@@ -144,10 +154,12 @@ class LoggingMiddleware:
         except BaseException as error:
             remember_request(error, request)
             _log(scope, request, request.watched(), None, error, self.access)
+            request.exchange = None
             raise
         else:
             if request.exchange is not None or request.head is None:
                 _log(scope, request, request.watched(), None, None, self.access)
+                request.exchange = None  # they know each other, and would wait for the garbage collector
         finally:
             _leave(scope, token, fields)
 
@@ -223,7 +235,11 @@ async def _drained(
             _log(scope, request, exchange, None, None, access)
             exchange.told = True
             await access.drain()  # type: ignore[misc]
-        await exchange.send(message)
+            seen = exchange.response_bytes, exchange.ended
+            await exchange.send(message)
+            exchange.response_bytes, exchange.ended = seen  # or the message would count twice, and the wait too
+        else:
+            await exchange.send(message)
 
     await app(scope, exchange.receive, send)
 
@@ -274,9 +290,12 @@ def _log(
             return
         if refused_id:
             fields["inbound_request_id"] = refused_id
+        waits = getattr(request, "waits", None) if "slow" in fields else None
+        if waits:
+            fields["waited_for"] = longest_waits(waits)
         if bound or request.bound:
             _keep_bound_fields({**request.bound, **bound}, fields)
-        elif access.flat and recorder.emit_flat(ACCESS_LOGGER, level, event, fields, request.encoded):
+        elif access.flat and not waits and recorder.emit_flat(ACCESS_LOGGER, level, event, fields, request.encoded):
             return
         recorder.emit(ACCESS_LOGGER, level, event, (), NOTHING, fields)
     except Exception as bug:
@@ -298,7 +317,10 @@ def _when_settled(name: str) -> Any:
 class _Unasked(RequestContext):
     """A request that has no ids until something asks for them, which at a health check nothing does."""
 
-    __slots__ = ("_middleware", "_scope", "_settled", "_started")
+    __slots__ = ("_arrived", "_middleware", "_scope", "_settled", "_started")
+
+    _arrived: Context
+    """The context in which the request came: an OpenTelemetry span that began since is not its own."""
 
     _ids, encoded, tracestate, within = map(_when_settled, ("_ids", "encoded", "tracestate", "within"))
 
@@ -306,6 +328,7 @@ class _Unasked(RequestContext):
         self._middleware = middleware
         self._scope = scope
         self._started = middleware.clock()
+        self._arrived = copy_context()
         self._settled: tuple[RequestContext, list[Header], str | None, Mapping[bytes, bytes]] | None = None
         self.bound = {}
         self.held = None
@@ -314,7 +337,7 @@ class _Unasked(RequestContext):
         """Return ids, headers to answer with, a request id that was refused, and the headers of the request."""
         if self._settled is None:
             headers = _read_headers(self._scope)
-            settled = (*_identify(headers), headers)
+            settled = (*self._arrived.copy().run(_identify, headers), headers)  # a context has room for one at a time
             with _settling:  # of two threads that come here, the first counts
                 self._settled = self._settled or settled
         return self._settled
@@ -340,6 +363,7 @@ class _PassedBy(_Unasked):
         self._middleware = middleware
         self._scope = scope
         self._started = middleware.clock()
+        self._arrived = copy_context()
         self._settled = None
         self.bound = {}
         self.held = None
@@ -374,8 +398,10 @@ class _PassedBy(_Unasked):
                     self.watched().broke(error)
                     raise
                 if head is not None:
-                    self._sent = len(message.get("body") or b"")
+                    self._sent = body_length(message)
                     self._ended = self._middleware.clock()
+                    if self.exchange is not None:  # made meanwhile, by a task that listens for the client
+                        self._tell(self.exchange)
                 return
         await self.watched().send(message)
 
@@ -387,10 +413,13 @@ class _PassedBy(_Unasked):
             if self.head is not None:
                 exchange.begun(self.head)
             if self._ended is not None:
-                exchange.response_bytes = self._sent
-                exchange.ended = self._ended
+                self._tell(exchange)
             self.exchange = exchange
         return self.exchange
+
+    def _tell(self, exchange: HttpExchange) -> None:
+        exchange.response_bytes = self._sent
+        exchange.ended = self._ended
 
 
 def _went_well(status: int | None) -> bool:
@@ -449,15 +478,15 @@ def _identify(headers: Mapping[bytes, bytes]) -> tuple[RequestContext, list[Head
         trace_id, span_id = new_ids()
         flags, parent_id = RANDOM, None
         if inbound is not None:
-            caller = TraceParent.parse(inbound.strip(b" \t").decode("latin-1"))
+            caller = TraceParent.parse(inbound.strip(b" \t").decode("latin-1")) if type(inbound) is bytes else None
             if caller is not None:
                 trace_id, parent_id, flags = caller.trace_id, caller.span_id, caller.flags
-                if b"tracestate" in headers:
-                    tracestate = parse_tracestate(headers[b"tracestate"].decode("latin-1"))
+                if type(state := headers.get(b"tracestate")) is bytes:
+                    tracestate = parse_tracestate(state.decode("latin-1"))
             if caller is None or tracestate is None:
                 slot.recorder.invalid_traces += 1
     request_id, refused_id = trace_id, None
-    if asked:
+    if asked and type(asked) is bytes:
         if len(asked) <= MAX_REQUEST_ID_LENGTH and not asked.translate(None, _REQUEST_ID_BYTES):
             request_id = asked.decode("ascii")
         else:

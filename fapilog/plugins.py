@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -86,7 +86,7 @@ def find(kind: Kind, name: str) -> Any:
     if target is None:
         for point in _points(kind):
             if point.name == name:
-                return point.load()
+                return _load(kind, point)
         target = name if ":" in name else None
     if target is None:
         names = sorted(known(kind))
@@ -99,7 +99,7 @@ def find(kind: Kind, name: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name not in (module, *_parents(module)):
+        if _is_of_another(error, module):
             raise
         raise UnknownPluginError(f"no {kind} at {name!r}: {error}; write 'module:Class'") from error
     return found
@@ -253,6 +253,23 @@ def unmasked(value: Any) -> Any:
 
 def _points(kind: Kind) -> Any:
     return entry_points(group=GROUPS[kind])
+
+
+def _load(kind: Kind, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ModuleNotFoundError, AttributeError) as error:
+        if _is_of_another(error, point.module):
+            raise
+        whose = point.dist.name if point.dist else "a package"
+        raise UnknownPluginError(
+            f"there is no {kind} {point.name!r} where {whose} says it is, at {point.value!r}: {error}"
+        ) from error
+
+
+def _is_of_another(error: Exception, module: str) -> bool:
+    """Tell whether it is not *module* that is missing but something that it imports."""
+    return isinstance(error, ModuleNotFoundError) and error.name not in (module, *_parents(module))
 
 
 def _parents(module: str) -> list[str]:

@@ -96,6 +96,8 @@ def configure_logging(
             has changed then.
     """
     app, settings = sorted_by_type(app, settings)
+    if isinstance(processors, str):
+        raise ConfigurationError(f"processors must be a list, got {processors!r}")
     resolved = resolve(settings, sinks, overrides)
     check(resolved.enrich)
     named = sinks is not None or "sinks" in resolved.model_fields_set

@@ -303,7 +303,8 @@ class LoggingSettings(BaseSettings):
     """Whether only those access records are kept that are at least a warning."""
 
     access_slow_ms: PositiveFloat | None = None
-    """From how many milliseconds on a request is slow: a warning, with ``slow``."""
+    """From how many milliseconds on a request is slow: a warning, with ``slow`` and, as far as that is known, what it
+    waited for."""
 
     access_headers: Names = Field(default=[])
     """Request headers that the access record has, as ``request_headers``; ``*`` in a name stands for anything.

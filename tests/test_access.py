@@ -1,5 +1,7 @@
 import asyncio
 import contextvars
+import gc
+import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +11,14 @@ from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, Response, WebS
 from fastapi.responses import StreamingResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.testclient import TestClient
 
-from fapilog import LoggingMiddleware, bind_request, configure_logging, get_trace_id, log
+from fapilog import LoggingMiddleware, bind_request, configure_logging, get_trace_id, log, timed_operation
 from fapilog.access import levels_of
+from fapilog.context import MAX_WAITS, current_request, note_wait
 from fapilog.errors import ConfigurationError
 from fapilog.testing import Captured, CollectingSink, capture
 from fapilog.types import CRITICAL, ERROR, INFO, WARNING
@@ -146,6 +150,43 @@ class TestLevels:
             ask(app)
         assert (one(logged)["level"], "slow" in one(logged)) == ("info", False)
 
+    def test_a_slow_request_tells_what_it_waited_for(self, app: FastAPI) -> None:
+        @app.get("/pay")
+        def pay() -> None:  # in a thread
+            for _ in range(2):
+                with timed_operation("charge card"):
+                    time.sleep(0.01)
+            for number in range(9):
+                with timed_operation(f"step {number}"):
+                    pass
+
+        with capture(app, access_slow_ms=15) as logged:
+            ask(app, "/pay")
+            ask(app)
+        slow, quick = [record for record in logged.records if record["logger"] == "fapilog.access"]
+        longest, *others = slow["waited_for"]
+        assert (longest["name"], longest["count"], longest["duration_ms"] >= 20) == ("charge card", 2, True)
+        assert len(others) == 4
+        assert "waited_for" not in quick
+
+    def test_a_slow_request_that_waited_for_nothing_known_does_not_say(self, app: FastAPI) -> None:
+        with capture(app, access_slow_ms=0.001) as logged:
+            ask(app)
+        assert "waited_for" not in one(logged)
+
+    def test_what_a_request_waited_for_is_not_remembered_without_end(self, app: FastAPI) -> None:
+        @app.get("/busy")
+        async def busy() -> int:
+            for number in range(MAX_WAITS + 1):
+                note_wait(f"step {number}", 0.01)
+            request = current_request.get()
+            assert request is not None
+            return len(request.waits)
+
+        with capture(app, access_slow_ms=0.001) as logged:
+            assert ask(app, "/busy").json() == MAX_WAITS
+        assert len(one(logged)["waited_for"]) == 5
+
     def test_a_stream_of_events_is_as_slow_as_its_head(self, app: FastAPI) -> None:
         @app.get("/events")
         async def events() -> StreamingResponse:
@@ -189,6 +230,42 @@ class TestExcluded:
         record = logged.find(event="asked")
         assert record["seen"] == record["trace_id"] == response.headers["x-request-id"] == "a" * 32
         assert record["parent_span_id"] == "b" * 16
+
+    def test_a_span_that_began_in_it_does_not_give_it_its_ids(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            with TracerProvider().get_tracer("tests").start_as_current_span("inner"):
+                log.info("inside")
+            log.info("behind")
+            await Response("", 500)(scope, receive, send)
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped) as logged:
+            response = ask(wrapped, "/health", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
+        inside, behind, access = logged.records
+        assert inside["trace_id"] != "a" * 32
+        assert inside["request_id"] == behind["trace_id"] == access["trace_id"] == "a" * 32
+        assert access["parent_span_id"] == "b" * 16
+        assert response.headers["traceresponse"].split("-")[2] == behind["span_id"] == access["span_id"]
+
+    def test_a_task_that_listens_while_the_body_is_sent_costs_no_byte_of_the_record(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await asyncio.gather(send({"type": "http.response.body", "body": b"four"}), receive())
+            await asyncio.sleep(0.05)
+            raise RuntimeError("boom")
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        async def send(_message: Any) -> None:
+            await asyncio.sleep(0)
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped) as logged, pytest.raises(RuntimeError):
+            asyncio.run(wrapped({"type": "http", "path": "/health", "headers": []}, receive, send))
+        access = one(logged)
+        assert (access["event"], access["response_bytes"]) == ("request failed", 4)
+        assert access["duration_ms"] < 50
 
     def test_what_fails_behind_an_answer_that_went_well_is_told(self, app: FastAPI) -> None:
         @app.get("/ready")
@@ -235,6 +312,34 @@ class TestExcluded:
         with capture(wrapped) as logged, pytest.raises(BrokenPipeError):
             asyncio.run(wrapped({"type": "http", "path": "/health", "headers": []}, receive, send))
         assert (one(logged)["event"], one(logged)["status_code"]) == ("request disconnected", 200)
+
+    @pytest.mark.parametrize("path", ["/health", "/other"])
+    def test_a_request_leaves_nothing_to_the_garbage_collector(self, path: str) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await Response("fine")(scope, receive, send)
+
+        async def send(_message: Any) -> None:
+            return None
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        async def serve() -> int:
+            scope = {"type": "http", "path": path, "root_path": "", "method": "GET", "headers": []}
+            await wrapped(dict(scope), receive, send)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    await wrapped(dict(scope), receive, send)
+                return gc.collect()
+            finally:
+                gc.enable()
+
+        wrapped = LoggingMiddleware(app)
+        with capture(wrapped):
+            assert asyncio.run(serve()) < 50
 
     def test_what_is_excluded_is_a_setting(self, app: FastAPI) -> None:
         with capture(app, access_exclude="/status/*, OPTIONS") as logged:
@@ -469,6 +574,9 @@ class TestFlush:
             ask(app, "/work")
         assert logged.events == ["request completed", "request failed"]
         assert logged.records[1]["exception"]["message"] == "boom"
+        completed, failed = logged.records
+        for field in ("response_bytes", "duration_ms", "ttfb_ms"):
+            assert completed[field] == failed[field]
 
     def test_a_sink_that_is_stuck_holds_a_response_up_for_no_longer_than_it_may(self, app: FastAPI) -> None:
         import threading
@@ -613,7 +721,7 @@ MESSAGES = st.lists(
                 "headers": st.one_of(
                     ODD, st.lists(st.tuples(st.binary(max_size=5), st.binary(max_size=5)), max_size=3)
                 ),
-                "body": st.one_of(st.none(), st.binary(max_size=9)),
+                "body": st.one_of(ODD, st.binary(max_size=9)),
                 "more_body": st.booleans(),
             },
         ),
@@ -625,18 +733,20 @@ SCOPES = st.fixed_dictionaries(
     optional={
         "path": st.one_of(ODD, st.sampled_from(["/quiet/x", "/health"])),
         "root_path": ODD,
-        "query_string": st.binary(max_size=30),
+        "query_string": st.one_of(ODD, st.binary(max_size=30)),
         "headers": st.one_of(
             st.none(),
             st.lists(
                 st.tuples(
-                    st.sampled_from([b"x-forwarded-for", b"content-type", b"x-request-id", b"traceparent"]),
-                    st.binary(max_size=30),
+                    st.sampled_from(
+                        b"x-forwarded-for content-type x-request-id traceparent tracestate user-agent".split()
+                    ),
+                    st.one_of(ODD, st.binary(max_size=30)),
                 ),
                 max_size=4,
             ),
         ),
-        "client": st.one_of(st.none(), st.tuples(st.text(max_size=5), st.integers())),
+        "client": st.one_of(ODD, st.tuples(ODD, st.integers())),
         "method": ODD,
         "user": ODD,
         "scheme": ODD,

@@ -793,7 +793,7 @@ class TestWhatServersAndClientsDo:
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.delenv("PYTEST_CURRENT_TEST")
-        sent = call(LoggingMiddleware(answering(b"ok")), scope_of(client=42))
+        sent = call(LoggingMiddleware(answering(b"ok")), scope_of(fastapi=42))
         assert sent[1]["body"] == b"ok"
         assert "cannot write the access record" in capfd.readouterr().err
 

@@ -73,8 +73,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: audit\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        f"[fapilog.sinks]\naudit = {HERE}\nstdout = {HERE}\n[fapilog.processors]\nshout = builtins:dict\n"
+        f"[fapilog.sinks]\naudit = {HERE}\nstdout = {HERE}\nmoved = {__name__}:Gone\ngone = no.such.module:Sink\n"
+        "needy = needy:Sink\n[fapilog.processors]\nshout = builtins:dict\n"
     )
+    (tmp_path / "needy.py").write_text("import not_installed_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -85,6 +87,19 @@ def test_an_entry_point_is_found_by_its_name_but_takes_no_built_in_one() -> None
     assert find("sink", "stdout") is not AuditSink
     assert known("sink")["audit"] == f"{HERE} (audit)"
     assert known("sink")["stdout"] == BUILT_IN["sink"]["stdout"]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("name", ["moved", "gone"])
+def test_an_entry_point_that_leads_nowhere_names_who_wrote_it(name: str) -> None:
+    with pytest.raises(UnknownPluginError, match=f"no sink '{name}' where audit says it is, at '.*': .*no"):
+        find("sink", name)
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_entry_point_whose_module_lacks_something_says_what() -> None:
+    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+        find("sink", "needy")
 
 
 @pytest.mark.parametrize(

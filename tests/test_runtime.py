@@ -151,6 +151,7 @@ def test_configuring_while_four_threads_log_loses_nothing() -> None:
         {"app": "not an application"},
         {"settings": {"level": "info"}},
         {"app": LoggingSettings(), "settings": LoggingSettings()},
+        {"processors": "redact"},
     ],
     ids=str,
 )

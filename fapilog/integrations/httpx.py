@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from fapilog.context import current_request
+from fapilog.context import current_request, note_wait
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.errors import MissingExtraError
 from fapilog.logger import record
@@ -109,23 +109,26 @@ class _Call:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, stack: object) -> None:
-        if self._log_calls:
-            try:
-                self._log(error)
-            except Exception as bug:
-                if surface_bugs():
-                    raise
-                report(f"cannot write the record of a call: {bug!r}", key="calls")
+        try:
+            url = _without_values(self._request.url)
+            duration = round((self._clock() - self._started) * 1000, 3)
+            note_wait(f"{self._request.method} {url.partition('?')[0]}", duration)
+            if self._log_calls:
+                self._log(error, url, duration)
+        except Exception as bug:
+            if surface_bugs():
+                raise
+            report(f"cannot write the record of a call: {bug!r}", key="calls")
 
-    def _log(self, error: BaseException | None) -> None:
+    def _log(self, error: BaseException | None, url: str, duration: float) -> None:
         """Write the record, with the ids that were sent.
 
         The stack of an error is not in it: the error goes on to the caller, who knows whether it matters.
         """
         fields: dict[str, Any] = {
             "method": self._request.method,
-            "url": _without_values(self._request.url),
-            "duration_ms": round((self._clock() - self._started) * 1000, 3),
+            "url": url,
+            "duration_ms": duration,
         }
         level, event = ERROR, "call failed"
         if error is None:

@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from starlette.responses import Response
+from starlette.testclient import TestClient
 
-from fapilog import bind_request, log
+from fapilog import LoggingMiddleware, bind_request, log
 from fapilog.context import RequestContext, current_request
 from fapilog.errors import MissingExtraError
 from fapilog.integrations.httpx import AsyncTracingTransport, TracingTransport
@@ -208,6 +210,20 @@ def test_no_value_of_a_query_is_logged(service: Service, asked: str, logged_as: 
         ask(service.url + asked, log_calls=True)
     assert logged.find(logger="fapilog.calls")["url"] == service.url + logged_as
     assert "s3cret" not in str(logged.records)
+
+
+@both
+def test_a_slow_request_tells_which_calls_it_waited_for_without_their_query(service: Service, ask: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.to_thread(ask, f"{service.url}/200?token=s3cret")
+        await Response("")(scope, receive, send)
+
+    wrapped = LoggingMiddleware(app)
+    with capture(wrapped, access_slow_ms=0.001) as logged:
+        TestClient(wrapped).get("/")
+    (wait,) = logged.find(logger="fapilog.access")["waited_for"]
+    assert (wait["name"], wait["count"]) == (f"GET {service.url}/200", 1)
+    assert wait["duration_ms"] > 0
 
 
 def test_no_password_of_a_url_is_logged(service: Service) -> None:
