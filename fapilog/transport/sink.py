@@ -102,8 +102,7 @@ class NetworkSink:
         """Read the certificates, and say it if none is verified.
 
         Raises:
-            ConfigurationError: If a certificate cannot be used.
-            OSError: If one cannot be read.
+            ConfigurationError: If a certificate cannot be read or used.
         """
         if self._client is not None:
             return
@@ -166,6 +165,8 @@ class NetworkSink:
             context = ssl.create_default_context(cafile=ca_file) if ca_file else httpcore.default_ssl_context()
         except ssl.SSLError as error:
             raise ConfigurationError(f"{str(ca_file)!r} holds no certificate in PEM: {error.reason}") from None
+        except OSError as error:
+            raise _unreadable(error, ca_file) from None
         if self.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -175,6 +176,8 @@ class NetworkSink:
             except ssl.SSLError as error:
                 what = error.reason or "no PEM"
                 raise ConfigurationError(f"{str(self.client_cert)!r} and its key cannot be used: {what}") from None
+            except OSError as error:
+                raise _unreadable(error, self.client_cert, self.client_key) from None
         return context
 
     def _proxy_to(self, url: Url) -> Url | None:
@@ -190,3 +193,9 @@ class NetworkSink:
             return Url.parse(found if "://" in found else f"http://{found}")
         except ValueError as error:
             raise ConfigurationError(f"the proxy in the environment cannot be used: {error}") from None
+
+
+def _unreadable(error: OSError, *paths: Path | str | None) -> ConfigurationError:
+    """Name the file that OpenSSL could not read, as it does not."""
+    named = next((path for path in paths if path is not None and not os.access(path, os.R_OK)), paths[0])
+    return ConfigurationError(f"{str(named)!r} cannot be read: {error.strerror}")

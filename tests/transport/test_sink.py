@@ -153,8 +153,11 @@ def test_a_certificate_that_cannot_be_used_stops_the_start(ca_file: Path, tmp_pa
         make(endpoint="https://h/", ca_file=tmp_path / "empty.pem").open()
     with pytest.raises(ConfigurationError, match=r"ca\.pem' and its key cannot be used"):
         make(endpoint="https://h/", client_cert=ca_file).open()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConfigurationError, match=r"missing\.pem' cannot be read: No such file or directory"):
         make(endpoint="https://h/", ca_file=tmp_path / "missing.pem").open()
+    for options in ({"client_cert": tmp_path / "no.pem"}, {"client_cert": ca_file, "client_key": tmp_path / "no.pem"}):
+        with pytest.raises(ConfigurationError, match=r"no\.pem' cannot be read: No such file or directory"):
+            make(endpoint="https://h/", **options).open()
     with pytest.raises(ConfigurationError, match="client_key is given without client_cert"):
         make(endpoint="https://h/", client_key=ca_file)
 
