@@ -1,4 +1,5 @@
 import os
+import zipfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -137,6 +138,18 @@ def test_tail_follows_until_it_is_interrupted(
     monkeypatch.setattr("fapilog.files.reading.time.sleep", interrupt)
     assert cli.main(["tail", "-n", "1", "--follow", str(log)]) == cli.INTERRUPTED
     assert capfdbinary.readouterr().out == b"13\n"
+
+
+@pytest.mark.parametrize("names", [[], ["a.log", "b.log"]])
+def test_an_archive_that_is_none_of_ours_is_said_to_be_so(
+    tmp_path: Path, names: list[str], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "app.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "line\n")
+    assert cli.main(["cat", str(path)]) == cli.WRONG_INPUT
+    assert f"app.zip' is damaged: it holds {len(names)} files, and not one".encode() in capfdbinary.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES.values())
