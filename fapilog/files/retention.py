@@ -20,7 +20,7 @@ GRAMMAR: Final = (
     "write a count ('10 files'), an age ('7 days', '1 week, 3 days'), a total size ('2 GB'), 'module:function', "
     "or a list of these"
 )
-_COUNT: Final = re.compile(r"(\d+)(?:\s*files?)?", re.IGNORECASE | re.ASCII)
+_COUNT: Final = re.compile(r"(\d{1,18})(?:\s*files?)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
