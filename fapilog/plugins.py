@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -204,6 +204,26 @@ def function(said: Any, setting: str) -> Any:
     if not callable(found):
         raise ConfigurationError(f"{setting}: got {type(found).__qualname__}; give a function, or module:function")
     return found
+
+
+def function_at(target: str) -> Callable[..., Any]:
+    """Return the function that an option of a sink names as ``module:name``.
+
+    Raises:
+        ValueError: There is none.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no function at {target!r}: {error}; write 'module:function'") from error
+    if not callable(found):
+        what = type(found).__qualname__
+        raise ValueError(f"{target!r} is no function but {what}; write 'module:function'")  # noqa: TRY004 - pydantic's
+    called: Callable[..., Any] = found
+    return called
 
 
 def options_of(cls: type) -> dict[str, FieldInfo]:

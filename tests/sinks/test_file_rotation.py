@@ -156,6 +156,52 @@ def test_the_age_of_a_file_without_a_note_is_known(tmp_path: Path, known_from: s
     assert path.read_bytes() == make_batch("new").payload
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "note",
+    [b"nan", b"inf", b"-inf", b"1e300", b"-1e18", b"no time at all", b"99999999999"],
+)
+def test_a_note_of_the_age_that_cannot_be_is_not_believed(
+    tmp_path: Path, note: bytes, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        path = tmp_path / "app.log"
+        path.write_bytes(make_batch("of January").payload)
+        os.setxattr(path, "user.fapilog.begun", note)
+        sink = opened(tmp_path, rotation=["1 day", "yearly", "monday 12:00"])
+        sink.write(make_batch("new"))
+        sink.close()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len(rotated(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "timestamp",
+    ["0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999Z", "2999-01-01", "x", "[]"],
+)
+def test_a_first_record_of_a_time_that_cannot_be_is_not_believed(
+    tmp_path: Path, timestamp: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        path = tmp_path / "app.log"
+        path.write_text(f'{{"timestamp":"{timestamp}"}}\n')
+        os.utime(path, (1_767_225_600, 1_767_225_600))
+        sink = opened(tmp_path, rotation=["1 day", "yearly", "monday 12:00"])
+        sink.write(make_batch("new"))
+        sink.close()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len(rotated(tmp_path)) == 1
+
+
 def test_an_empty_file_is_not_put_aside(tmp_path: Path) -> None:
     sink = opened(tmp_path, rotation="1 hour")
     (tmp_path / "app.log").touch()
@@ -222,6 +268,13 @@ def test_options_come_by_uri_and_by_environment(tmp_path: Path, monkeypatch: pyt
         ({"rotation": "soon"}, "'soon' does not say when to rotate; write a size"),
         ({"rotation": ["1 MB", "5 parsecs"]}, "'5 parsecs' does not say when to rotate"),
         ({"rotation": "["}, "is not JSON"),
+        ({"rotation": True}, "option 'rotation': true does not say when to rotate"),
+        ({"rotation": {"size": 5}}, "option 'rotation': {'size': 5} does not say when to rotate; write a size"),
+        ({"rotation": "os:path"}, "'os:path' is no function but module"),
+        ({"retention": True}, "option 'retention': true does not say what to keep"),
+        ({"retention": 1.5}, "option 'retention': 1.5 does not say what to keep"),
+        ({"header": "a,b,c"}, "'a,b,c' is no function; give one that takes a path"),
+        ({"footer": "no.such.module:function"}, "no function at 'no.such.module:function'"),
         ({"retention": "some"}, "'some' does not say what to keep; write a count"),
         ({"compression": "rar"}, "'rar' is no compression; write one of gz, bz2, zip, xz, zstd"),
         ({"fsync": "often"}, "fsync"),
