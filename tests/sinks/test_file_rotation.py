@@ -248,6 +248,10 @@ def should_rotate(text: str, file: BinaryIO) -> bool:
     return True
 
 
+def should_not_rotate(text: str, file: BinaryIO) -> bool:
+    return False
+
+
 def test_options_come_by_uri_and_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"file://{tmp_path}/app.log?rotation=100MB&retention=10%20files&compression=gz"
     with configure_logging(sinks=[uri]) as handle:
@@ -525,6 +529,40 @@ def test_whoever_rotates_waits_for_whoever_writes(tmp_path: Path) -> None:
     assert rotated(tmp_path)[0].stat().st_size == SIZE * 3
     sink.close()
     other.close()
+
+
+def test_a_file_that_is_moved_while_it_is_put_aside_is_let_go(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def moved_once(path: Path) -> str:
+        if not (tmp_path / "moved.log").exists():
+            path.rename(tmp_path / "moved.log")
+        return ""
+
+    sink = opened(tmp_path, rotation=SIZE * 2, footer=moved_once)
+    for _ in range(5):
+        sink.write(LINE)
+    sink.close()
+    assert [path.stat().st_size for path in (tmp_path / "moved.log", *rotated(tmp_path))] == [SIZE * 2, SIZE * 2]
+    assert (tmp_path / "app.log").read_bytes() == LINE.payload
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_is_moved_while_functions_are_asked_is_written_to_once_more(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def moves(text: str, file: BinaryIO) -> bool:
+        if not (tmp_path / "moved.log").exists():
+            Path(file.name).rename(tmp_path / "moved.log")
+        return False
+
+    sink = opened(tmp_path, rotation=[moves, should_not_rotate])
+    for _ in range(3):
+        sink.write(LINE)
+    sink.close()
+    assert (tmp_path / "moved.log").stat().st_size == SIZE * 2
+    assert (tmp_path / "app.log").stat().st_size == SIZE
+    assert capfd.readouterr().err == ""
 
 
 def test_half_a_line_of_a_process_that_was_killed_is_ended_by_one_that_lives(tmp_path: Path) -> None:
