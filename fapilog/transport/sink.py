@@ -34,8 +34,8 @@ class NetworkSink:
     query: SecretStr | None = None
     """The endpoint's query string, without the question mark; hidden, as it may hold a token."""
 
-    username: str | None = None
-    """The user for basic authentication."""
+    username: SecretStr | None = None
+    """The user for basic authentication; hidden, as it may be a token."""
 
     password: SecretStr | None = None
     """The password for basic authentication."""
@@ -75,7 +75,8 @@ class NetworkSink:
         if url.username or url.password is not None:
             if self.username is not None or self.password is not None:
                 raise ValueError("a user is given both in the endpoint and as an option; give one")
-            self.username, self.password = url.username, SecretStr(url.password or "")
+            self.username = None if url.username is None else SecretStr(url.username)
+            self.password = SecretStr(url.password or "")
         if url.query:
             if self.query is not None:
                 raise ValueError("a query is given both in the endpoint and as an option; give one")
@@ -83,7 +84,7 @@ class NetworkSink:
         self.endpoint = f"{url.origin}{url.path}"
         if self.query is not None and re.search(r"[^\x21-\x7e]|#", self.query.get_secret_value()):
             raise ValueError("the query holds a space, a # or a character beyond ASCII; write them as %20, %23…")
-        if self.password is not None and not self.username:
+        if self.password is not None and not (self.username and self.username.get_secret_value()):
             raise ValueError("a password is given without a username")
         if self.client_key is not None and self.client_cert is None:
             raise ValueError("client_key is given without client_cert")
@@ -137,7 +138,7 @@ class NetworkSink:
         if self.token is not None:
             given[b"Authorization"] = b"Bearer " + self.token.get_secret_value().encode()
         elif self.username is not None:
-            pair = f"{self.username}:{self.password.get_secret_value() if self.password else ''}"
+            pair = f"{self.username.get_secret_value()}:{self.password.get_secret_value() if self.password else ''}"
             given[b"Authorization"] = b"Basic " + base64.b64encode(pair.encode())
         replaced = {name.lower() for name in given}
         return await self._client.send(

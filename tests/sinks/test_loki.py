@@ -810,8 +810,10 @@ def test_credentials_in_the_address_are_moved_out_and_masked_everywhere(
     uri = loki.url("").replace("http://", "loki://ann:canary-hunter2@") + "?query=key%3Dcanary-hunter2"
     sink = build_sink(parse_sink(uri), parse_sink(uri).options)
     assert isinstance(sink, LokiSink)
-    assert (sink.username, sink.endpoint) == ("ann", loki.url("/loki/api/v1/push"))
+    assert (sink.username, sink.endpoint) == (SecretStr("ann"), loki.url("/loki/api/v1/push"))
     said = [repr(sink), repr(dataclasses.asdict(sink)), sink.destination, repr(parse_sink(uri))]
+    token = build_sink(parse_sink("loki://canary-token@loki"), parse_sink("loki://canary-token@loki").options)
+    said += [repr(token), repr(dataclasses.asdict(token))]  # type: ignore[call-overload]
     monkeypatch.setenv("FAPILOG_SINKS", json.dumps([uri]))
     said += [examine()[0], repr(LoggingSettings()), LoggingSettings().model_dump_json()]
     loki.behave({"do": "status", "status": 401})

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
+from pydantic import SecretStr
 
 from fapilog.errors import ConfigurationError, CredentialsError, MisconfiguredError, RetryableError
 from fapilog.plugins import build_sink, options_of, parse_sink
@@ -197,7 +198,7 @@ def test_a_proxy_that_refuses_to_tunnel_has_not_seen_the_batch() -> None:
 def test_the_endpoint_keeps_no_secret(receiver: Receiver) -> None:
     sink = make(endpoint=receiver.url("/a?token=hunter2").replace("//", "//ann:hunter2@"))
     assert sink.endpoint == receiver.url("/a")
-    assert sink.username == "ann"
+    assert sink.username == SecretStr("ann")
     assert "hunter2" not in repr(sink)
     post(endpoint=receiver.url("/a?token=hunter2"))
     assert receiver.report()["requests"][0]["target"] == "/a?token=hunter2"
