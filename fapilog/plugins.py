@@ -297,6 +297,8 @@ def _from_uri(uri: str) -> SinkSpec:
         parts = urlsplit(uri)
     except ValueError:  # its message would show the user and password
         raise ConfigurationError("the URI of a sink cannot be read; write type://host:port/path?option=value") from None
+    if "#" in uri:  # what follows would be left out: the end of a path, or of a password and the host behind it
+        raise ConfigurationError("the URI of a sink holds a #; write it as %23")
     options: dict[str, Any] = {}
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         target = options
