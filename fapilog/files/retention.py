@@ -91,7 +91,7 @@ def _read(rule: Any, counts: list[int], ages: list[float], sizes: list[int], ask
         counts.append(int(found[1]))
     elif (age := parse_duration(rule)) is not None and age > timedelta():
         ages.append(age.total_seconds())
-    elif (size := parse_size(rule)) is not None:
+    elif (size := parse_size(rule)) is not None and rule.strip()[-1] in "bB":  # 1.5 alone is no count, and no byte
         sizes.append(size)
     else:
         return False
