@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
-from fapilog.errors import SinkClosedError
+from fapilog.errors import ConfigurationError, SinkClosedError
 from fapilog.formats import MIN_WIDTH, Formatter, Screen, UserFormat, format_name, is_terminal
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
@@ -49,7 +49,7 @@ class StdoutSink:
     """How many columns ``pretty`` fills before it goes on below, indented; at least 40. None means ``COLUMNS`` or the
     window on a terminal, and no end of a line anywhere else."""
 
-    fd: int = 1
+    fd: Annotated[int, Field(ge=1)] = 1
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
@@ -72,7 +72,13 @@ class StdoutSink:
         return self._formatter.failed
 
     def open(self) -> None:
-        """Look at what standard output is."""
+        """Look at what standard output is.
+
+        Raises:
+            ConfigurationError: If it is another file descriptor, and that is not open.
+        """
+        if self.fd > 2 and not _is_open(self.fd):
+            raise ConfigurationError(f"file descriptor {self.fd} is not open; 1 is standard output, 2 standard error")
         # Without a standard output at the start its number is given to the next file that is opened.
         self._absent = self.fd == 1 and sys.__stdout__ is None
         wanted = ("pretty" if is_terminal(self.fd) else "json") if self.format == "auto" else self.format
@@ -150,3 +156,11 @@ class StdoutSink:
         if self.fd == 1 and sys.stdout is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
