@@ -110,7 +110,7 @@ def parse_sink(spec: Any) -> SinkSpec:
 
     A URI is ``type://host:port/path?option=value``. Its host and path become the option ``path`` if the sink has one,
     else ``endpoint``, over TLS if the scheme is ``https`` or ends in it; a dot in an option's name goes one level down
-    (``label.app=shop``).
+    (``label.app=shop``), and one that comes again has a list of values (``rotation=1MB&rotation=daily``).
 
     Raises:
         ConfigurationError: If it is none of these.
@@ -307,11 +307,17 @@ def _from_uri(uri: str) -> SinkSpec:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 raise ConfigurationError(f"the URI of a sink gives {part!r} both a value and options, in {key!r}")
-        target[last] = value
+        before = target.get(last)
+        if isinstance(before, dict):
+            raise ConfigurationError(f"the URI of a sink gives {last!r} both a value and options, in {key!r}")
+        target[last] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
     if parts.netloc or parts.path:
         options["uri"] = (parts.scheme, parts.netloc, parts.path)
     kind = SCHEMES.get(parts.scheme, parts.scheme)
-    return SinkSpec(kind, str(options.pop("name", kind)), options)
+    name = options.pop("name", kind)
+    if not isinstance(name, str):
+        raise ConfigurationError("the URI of a sink gives it more than one name")
+    return SinkSpec(kind, name, options)
 
 
 def _place(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
