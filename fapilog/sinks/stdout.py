@@ -2,7 +2,8 @@
 
 Several processes may share one pipe. The kernel keeps a write of up to 4 096 bytes whole and tears longer ones, so on a
 pipe each batch is written under an advisory lock. A lock belongs to an open file description, and processes that
-inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``.
+inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``. A socket, as
+systemd gives to a service, cannot be opened; the lock there is a record lock, which belongs to a process.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated, Any
 
@@ -53,6 +55,7 @@ class StdoutSink:
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
+    _is_socket: bool = field(default=False, init=False, repr=False)
     _absent: bool = field(default=False, init=False, repr=False)
     _formatter: InstanceOf[Formatter] = field(
         default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
@@ -86,7 +89,9 @@ class StdoutSink:
         self._header, self._begun = self._formatter.header, b""
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
-                if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
+                mode = os.fstat(self.fd).st_mode
+                self._is_socket = stat.S_ISSOCK(mode)
+                if stat.S_ISFIFO(mode):
                     # Without O_NONBLOCK this open would wait for a reader if there is none.
                     self._private = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -101,14 +106,8 @@ class StdoutSink:
             self._header = self._formatter.header
         payload = self._header + payload
         try:
-            if self._private is None:
-                self._write_all(self.fd, payload)
-            else:
-                fcntl.flock(self._private, fcntl.LOCK_EX)
-                try:
-                    self._write_all(self._private, payload)
-                finally:
-                    fcntl.flock(self._private, fcntl.LOCK_UN)
+            with self._alone() as fd:
+                self._write_all(fd, payload)
         except (BrokenPipeError, ConnectionResetError) as error:
             self._silence_interpreter()
             raise SinkClosedError("the reader of standard output is gone") from error
@@ -123,6 +122,26 @@ class StdoutSink:
         if self._private is not None:
             os.close(self._private)
             self._private = None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Keep out what shares standard output and locks it too; return the descriptor to write to."""
+        if self._private is not None:
+            fcntl.flock(self._private, fcntl.LOCK_EX)
+            try:
+                yield self._private
+            finally:
+                fcntl.flock(self._private, fcntl.LOCK_UN)
+        elif self._is_socket:
+            with contextlib.suppress(OSError):  # a system that locks no sockets
+                fcntl.lockf(self.fd, fcntl.LOCK_EX)
+            try:
+                yield self.fd
+            finally:
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        else:
+            yield self.fd
 
     def _is_emptied(self) -> bool:
         """Tell whether standard output is a file that somebody has truncated, as logrotate does with copytruncate."""
