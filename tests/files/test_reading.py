@@ -140,6 +140,15 @@ def test_tail_follows_until_it_is_interrupted(
     assert capfdbinary.readouterr().out == b"13\n"
 
 
+def test_cat_goes_on_after_a_file_that_cannot_be_read(
+    log: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert cli.main(["cat", str(tmp_path / "missing"), str(log), str(tmp_path)]) == cli.WRONG_INPUT
+    said = capfdbinary.readouterr()
+    assert said.out == log.read_bytes()
+    assert said.err.count(b"fapilog: cannot read on: ") == 2
+
+
 @pytest.mark.parametrize("names", [[], ["a.log", "b.log"]])
 def test_an_archive_that_is_none_of_ours_is_said_to_be_so(
     tmp_path: Path, names: list[str], capfdbinary: pytest.CaptureFixture[bytes]
