@@ -5,6 +5,7 @@ import difflib
 import errno
 import inspect
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -113,7 +114,10 @@ def redact_of(settings: LoggingSettings) -> Redact:
 
 def make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, DeliveryOptions]:
     """Build a sink, and the pipeline's options for it, from what the user wrote and what the settings hold."""
-    options: dict[str, Any] = {**unmasked(settings.sink_options.get(spec.name, {})), **unmasked(spec.options)}
+    options: dict[str, Any] = {}
+    for name in (in_a_variable(spec.name), spec.name):
+        options |= unmasked(settings.sink_options.get(name, {}))
+    options |= unmasked(spec.options)
     if spec.type == "stdout":
         options.setdefault("format", settings.json_console)
     if spec.type == "loki":
@@ -224,12 +228,18 @@ def parse_sinks(settings: LoggingSettings) -> list[SinkSpec]:
     """Take the sinks apart, give each a name of its own, and say which options belong to none of them."""
     specs = named_apart([parse_sink(each) for each in settings.sinks])
     names = [spec.name for spec in specs]
+    known = {*names, *map(in_a_variable, names)}
     for name in settings.sink_options:
-        if name not in names:
+        if name not in known:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             report(f"options are set for a sink {name!r}, which is not one of {', '.join(names) or 'none'}{hint}")
     return specs
+
+
+def in_a_variable(name: str) -> str:
+    """Return what stands for the name of a sink in the names of variables: ``file_2`` for ``file-2``."""
+    return re.sub(r"[^a-z0-9]", "_", name.lower())
 
 
 def named_apart(specs: Iterable[SinkSpec], *, taken: Iterable[str] = ()) -> list[SinkSpec]:

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -110,7 +110,7 @@ def parse_sink(spec: Any) -> SinkSpec:
 
     A URI is ``type://host:port/path?option=value``. Its host and path become the option ``path`` if the sink has one,
     else ``endpoint``, over TLS if the scheme is ``https`` or ends in it; a dot in an option's name goes one level down
-    (``label.app=shop``).
+    (``label.app=shop``), and one that comes again has a list of values (``rotation=1MB&rotation=daily``).
 
     Raises:
         ConfigurationError: If it is none of these.
@@ -206,6 +206,26 @@ def function(said: Any, setting: str) -> Any:
     return found
 
 
+def function_at(target: str) -> Callable[..., Any]:
+    """Return the function that an option of a sink names as ``module:name``.
+
+    Raises:
+        ValueError: There is none.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no function at {target!r}: {error}; write 'module:function'") from error
+    if not callable(found):
+        what = type(found).__qualname__
+        raise ValueError(f"{target!r} is no function but {what}; write 'module:function'")  # noqa: TRY004 - pydantic's
+    called: Callable[..., Any] = found
+    return called
+
+
 def options_of(cls: type) -> dict[str, FieldInfo]:
     """Return what there is to know of each option of a sink's class, by name.
 
@@ -294,6 +314,8 @@ def _from_uri(uri: str) -> SinkSpec:
         parts = urlsplit(uri)
     except ValueError:  # its message would show the user and password
         raise ConfigurationError("the URI of a sink cannot be read; write type://host:port/path?option=value") from None
+    if "#" in uri:  # what follows would be left out: the end of a path, or of a password and the host behind it
+        raise ConfigurationError("the URI of a sink holds a #; write it as %23")
     options: dict[str, Any] = {}
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         target = options
@@ -302,11 +324,17 @@ def _from_uri(uri: str) -> SinkSpec:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 raise ConfigurationError(f"the URI of a sink gives {part!r} both a value and options, in {key!r}")
-        target[last] = value
+        before = target.get(last)
+        if isinstance(before, dict):
+            raise ConfigurationError(f"the URI of a sink gives {last!r} both a value and options, in {key!r}")
+        target[last] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
     if parts.netloc or parts.path:
         options["uri"] = (parts.scheme, parts.netloc, parts.path)
     kind = SCHEMES.get(parts.scheme, parts.scheme)
-    return SinkSpec(kind, str(options.pop("name", kind)), options)
+    name = options.pop("name", kind)
+    if not isinstance(name, str):
+        raise ConfigurationError("the URI of a sink gives it more than one name")
+    return SinkSpec(kind, name, options)
 
 
 def _place(cls: Any, options: dict[str, Any]) -> dict[str, Any]:

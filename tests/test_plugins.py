@@ -136,6 +136,26 @@ def test_a_spec_shows_neither_options_nor_the_sink() -> None:
     assert repr(parse_sink("loki://user:canary@host")) == "SinkSpec(type='loki', name='loki')"
 
 
+@pytest.mark.parametrize(
+    "uri", ["loki://hunter2#more@loki:3100", "file:///var/log/a#b.log", "loki://loki:3100?token=a#"]
+)
+def test_a_uri_with_a_number_sign_is_refused_rather_than_cut(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="holds a #; write it as %23") as raised:
+        parse_sink(uri)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_option_that_comes_again_in_a_uri_has_a_list_of_values() -> None:
+    uri = "file:///app.log?rotation=1%20MB&rotation=daily&rotation=monday&compression=gz"
+    assert parse_sink(uri).options["rotation"] == ["1 MB", "daily", "monday"]
+    assert parse_sink(uri).options["compression"] == "gz"
+    spec = parse_sink("loki://loki:3100?label.app=shop&label.app=till")
+    with pytest.raises(ConfigurationError, match=r"option 'label\.app': input should be a valid string"):
+        build_sink(spec, spec.options)
+    with pytest.raises(ConfigurationError, match="more than one name"):
+        parse_sink("stdout://?name=a&name=b")
+
+
 def test_a_uri_s_path_goes_to_the_path_of_the_sink() -> None:
     spec = parse_sink("file:///tmp/a%20b.log")
     built: Any = build_sink(spec, spec.options)

@@ -165,13 +165,11 @@ def test_a_configuration_that_cannot_be_used_raises_and_what_ran_goes_on(wrong: 
         assert captured.events == ["still here"]
 
 
-def test_a_named_sink_that_cannot_start_says_where_why_and_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    path = tmp_path / "file" / "app.log"
+def test_a_named_sink_that_cannot_start_says_where_why_and_what_to_do() -> None:
     with pytest.raises(
-        SinkStartError, match=r"sink 'file' cannot start: .* \(errno \d+ E[A-Z]+\) at '.*/file'"
+        SinkStartError, match=r"sink 'file' cannot start: .* \(errno \d+ E[A-Z]+\) at '/proc/nowhere'"
     ) as caught:
-        configure_logging(sinks=[{"type": "file", "path": str(path)}])
+        configure_logging(sinks=[{"type": "file", "path": "/proc/nowhere/app.log"}])
     assert "make it writable, or choose another path" in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -250,6 +248,21 @@ def test_the_lowest_level_any_sink_wants_decides_what_is_kept() -> None:
         log.warning("second")
         log.error("both")
     assert [[record["event"] for record in sink.records] for sink in (first, second)] == [["both"], ["second", "both"]]
+
+
+def test_a_sink_whose_name_no_variable_can_have_is_set_by_one_with_underscores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAPILOG_SINKS", '["file", "file", {"type": "file", "name": "Errors.EU", "level": "error"}]')
+    for name in ("FILE", "FILE_2", "ERRORS_EU"):
+        monkeypatch.setenv(f"FAPILOG_{name}__PATH", str(tmp_path / f"{name}.log"))
+    monkeypatch.setenv("FAPILOG_FILE_2__LEVEL", "warning")
+    with configure_logging() as handle:
+        log.info("hello")
+        log.warning("hello")
+        assert handle.list_sinks() == ("file", "file-2", "Errors.EU")
+    assert {path.stem: len(lines(path)) for path in tmp_path.glob("*.log")} == {"FILE": 2, "FILE_2": 1, "ERRORS_EU": 0}
+    assert "options are set for a sink" not in capfd.readouterr().err
 
 
 def test_options_for_a_sink_that_is_none_are_said(capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ def cat(files: tuple[Path, ...], rotated: bool) -> int:
     from fapilog.files.reading import lines, whole  # noqa: PLC0415 - other commands do without
 
     read = whole if rotated else lines
-    return print_lines(line for path in files for line in read(path))
+    return max([print_lines(read(path)) for path in files])  # one that cannot be read hides no other
 
 
 def tail_file(path: Path, number: int, *, follow: bool) -> int:

@@ -65,8 +65,7 @@ def open_log(path: Path) -> BinaryIO:
     if kind is None:
         return path.open("rb")
     if kind == "zip":
-        archive = zipfile.ZipFile(path)
-        return archive.open(archive.namelist()[0])  # type: ignore[return-value]
+        return _only_file(zipfile.ZipFile(path))  # type: ignore[return-value]
     opened: BinaryIO = _opener(kind)(path, "rb")
     return opened
 
@@ -202,10 +201,16 @@ def _writer(raw: BinaryIO, kind: str, name: str) -> Iterator[Any]:
 
 def _reader(raw: BinaryIO, kind: str) -> IO[bytes]:
     if kind == "zip":
-        archive = zipfile.ZipFile(raw)
-        return archive.open(archive.namelist()[0])
+        return _only_file(zipfile.ZipFile(raw))
     opened: IO[bytes] = _opener(kind)(raw, "rb")
     return opened
+
+
+def _only_file(archive: zipfile.ZipFile) -> IO[bytes]:
+    names = archive.namelist()
+    if len(names) != 1:
+        raise zipfile.BadZipFile(f"it holds {len(names)} files, and not one")
+    return archive.open(names[0])
 
 
 def _opener(kind: str) -> Callable[..., Any]:

@@ -26,7 +26,7 @@ UNFINISHED: Final = ".tmp"
 """What a name ends in while its file is being made."""
 
 _CLAIM_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS
-_TOKEN: Final = re.compile(r"\{(\w+)\}")
+_TOKEN: Final = re.compile(r"\{([^{}]*)\}")
 _NOTHING: Final = re.compile(r"(?!)()")
 _STAMP: Final = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d{6}"
 _PATTERNS: Final = {"pid": r"\d+", "date": r"\d{4}-\d\d-\d\d"}

@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -49,30 +49,49 @@ def open_at(path: Path, directory: int) -> int:
 
 
 def explain(path: Path) -> None:
-    """Say of a path that is no regular file what it is.
+    """Say of a path that is no regular file what it is, and of a directory above it that is none.
 
     Raises:
         ConfigurationError: It is something else.
     """
+    for above in path.parents:
+        if os.path.lexists(above):
+            if not os.path.isdir(above):  # noqa: PTH112 - which never raises
+                kind = _kind(above) or "a file"
+                raise ConfigurationError(f"{str(above)!r} is {kind}; {path.name!r} needs a directory") from None
+            break
+    if (what := _kind(path)) is not None:
+        raise ConfigurationError(f"{str(path)!r} is {what}; give the path of a regular file") from None
+
+
+def _kind(path: Path) -> str | None:
+    """Say what is at a path; None if that is a regular file, or cannot be seen."""
     try:
         mode = path.lstat().st_mode
     except OSError:
-        return
-    for is_one, kind in _KINDS:
-        if is_one(mode):
-            raise ConfigurationError(f"{str(path)!r} is {kind}; give the path of a regular file") from None
+        return None
+    return next((kind for is_one, kind in _KINDS if is_one(mode)), None)
 
 
 def begun(fd: int) -> float:
-    """Return when a file was begun: as was noted, or as its first record says, or else when it was changed last."""
+    """Return when a file was begun: as was noted, or as its first record says, or else when it was changed last.
+
+    Others may write to the file and to the note, so a time that has not been yet, or is none, is not believed.
+    """
+    now = time.time()
+    return next((at for at in _said_begun(fd) if 0 <= at <= now), now)
+
+
+def _said_begun(fd: int) -> Iterator[float]:
     with contextlib.suppress(OSError, AttributeError, ValueError):
-        return float(os.getxattr(fd, _BEGUN))
+        yield float(os.getxattr(fd, _BEGUN))
     with contextlib.suppress(OSError):
         for line in os.pread(fd, _FIRST_BYTES, 0).splitlines()[:_FIRST_LINES]:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                return datetime.fromisoformat(orjson.loads(line)["timestamp"]).timestamp()
+            with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+                yield datetime.fromisoformat(orjson.loads(line)["timestamp"]).timestamp()
     found = os.fstat(fd)
-    return found.st_mtime if found.st_size else time.time()
+    if found.st_size:
+        yield found.st_mtime
 
 
 def note_begun(fd: int, at: float) -> None:

@@ -4,12 +4,14 @@ The words are those of loguru, https://loguru.readthedocs.io/en/stable/api/logge
 always in bytes, whatever the case of its letters, where loguru takes ``b`` for bits.
 """
 
+import math
 import re
 from datetime import time, timedelta
 from typing import Final
 
-_NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
-_SIZE: Final = re.compile(rf"{_NUMBER}\s*(?:([kmgtpe]?)(i?)b)?", re.IGNORECASE | re.ASCII)
+_NUMBER: Final = r"(\+?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
+_UNITS: Final = " kmgtpezy"
+_SIZE: Final = re.compile(rf"{_NUMBER}\s*(?:([kmgtpezy]?)(i?)b)?", re.IGNORECASE | re.ASCII)
 _PART: Final = rf"{_NUMBER}\s*([a-z]+)"
 _DURATION: Final = re.compile(rf"{_PART}(?:[\s,]*{_PART})*", re.IGNORECASE | re.ASCII)
 _TIME: Final = re.compile(r"(\d{1,2})(?::(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?(?:\s*([ap])m)?", re.IGNORECASE | re.ASCII)
@@ -28,13 +30,13 @@ _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturda
 
 
 def parse_size(text: str) -> int | None:
-    """Return how many bytes ``500 MB``, ``1.5 GiB`` or ``1000000`` is; None if *text* is no size."""
+    """Return how many bytes ``500 MB``, ``1.5 GiB`` or ``1000000`` is; None if *text* is no size, or an endless one."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         return None
     number, unit, binary = found.groups()
-    power = " kmgtpe".index(unit.lower()) if unit else 0
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    size = float(number) * float(1024 if binary else 1000) ** (_UNITS.index(unit.lower()) if unit else 0)
+    return int(size) if math.isfinite(size) else None
 
 
 def parse_duration(text: str) -> timedelta | None:
@@ -58,9 +60,9 @@ def parse_duration(text: str) -> timedelta | None:
 
 
 def parse_time(text: str) -> time | None:
-    """Return the time of day ``18:00``, ``18:00:30`` or ``6 pm``; None if *text* is none. A number alone is none."""
+    """Return the time of day ``18:00``, ``18:00:30``, ``18`` or ``6 pm``; None if *text* is none."""
     found = _TIME.fullmatch(text.strip())
-    if found is None or not (found[2] or found[5]):
+    if found is None:
         return None
     hour, minute, second = int(found[1]), int(found[2] or 0), int(found[3] or 0)
     if found[5]:

@@ -20,7 +20,7 @@ GRAMMAR: Final = (
     "write a count ('10 files'), an age ('7 days', '1 week, 3 days'), a total size ('2 GB'), 'module:function', "
     "or a list of these"
 )
-_COUNT: Final = re.compile(r"(\d+)(?:\s*files?)?", re.IGNORECASE | re.ASCII)
+_COUNT: Final = re.compile(r"(\d{1,18})(?:\s*files?)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _read(rule: Any, counts: list[int], ages: list[float], sizes: list[int], ask
         counts.append(int(found[1]))
     elif (age := parse_duration(rule)) is not None and age > timedelta():
         ages.append(age.total_seconds())
-    elif (size := parse_size(rule)) is not None:
+    elif (size := parse_size(rule)) is not None and rule.strip()[-1] in "bB":  # 1.5 alone is no count, and no byte
         sizes.append(size)
     else:
         return False

@@ -26,6 +26,9 @@ GRAMMAR: Final = (
 
 _Next: TypeAlias = Callable[[datetime], datetime]
 _WEEKDAY: Final = re.compile(r"(\w+)(?:\s+at)?\s+(\S.*)", re.ASCII)
+_HOUR: Final = re.compile(r"\d\d?", re.ASCII)
+"""Not so many bytes: nobody wants files of those, and loguru takes it for the time."""
+
 _MIDNIGHT: Final = time()
 
 
@@ -84,7 +87,7 @@ def _read(rule: Any) -> "int | _Next | _Asked":
     if isinstance(rule, bool):
         pass
     elif isinstance(rule, int | float):
-        read = int(rule)
+        read = int(rule) if math.isfinite(rule) else None
     elif isinstance(rule, timedelta):
         read = _every(rule) if rule > timedelta() else None
     elif isinstance(rule, time):
@@ -102,7 +105,7 @@ def _read_text(text: str) -> int | _Next | None:
     word = text.strip().lower()
     if word in _FREQUENCIES:
         return _FREQUENCIES[word]
-    if (size := parse_size(text)) is not None:
+    if (size := parse_size(text)) is not None and not _HOUR.fullmatch(word):
         return size
     if (interval := parse_duration(text)) is not None:
         return _every(interval) if interval > timedelta() else None

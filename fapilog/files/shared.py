@@ -216,6 +216,14 @@ class SharedFile:
             self._leave()
         raise OSError(errno.EAGAIN, "the file is replaced faster than it can be opened", self._path)
 
+    def _is_there(self) -> bool:
+        """Whether the path leads to the file that is open."""
+        try:
+            there = os.lstat(self._path)
+        except OSError:
+            return False
+        return there.st_ino == self._inode and there.st_dev == self._device
+
     def _append(self, payload: bytes, size: int, *, durable: bool) -> bool:
         """Write to the locked file; return whether it is still in a directory then."""
         fd = self._fd
@@ -272,11 +280,15 @@ class SharedFile:
             with open(self._path, "rb") as file:  # noqa: PTH123 - so that its name is text
                 return bool(function(payload.decode("utf-8", "replace"), file))
         except Exception as error:  # noqa: BLE001 - whatever it raises, the records are written
-            report(f"the rotation function of {self._path!r} failed: {error!r}", key=f"rotation {self._path}")
+            if self._is_there():  # else somebody has moved it a moment ago
+                report(f"the rotation function of {self._path!r} failed: {error!r}", key=f"rotation {self._path}")
             return False
 
     def _rotate(self, size: int) -> bool:
-        """Put the locked file aside; return False where that cannot be done, and the file is appended to as it is."""
+        """Put the locked file aside; return False where that cannot be done, and the file is appended to as it is.
+
+        Where it returns true, the path leads elsewhere now.
+        """
         if time.monotonic() < self._not_before:
             return False
         fd = self._fd
@@ -284,6 +296,8 @@ class SharedFile:
         try:
             self._move_away(fd, size)
         except OSError as error:
+            if error.errno in _GONE and not self._is_there():  # somebody has moved it a moment ago
+                return True
             self._not_before = time.monotonic() + RETRY_SECONDS
             report(f"cannot rotate {self._path!r}, which is appended to: {error}", key=f"rotate {self._path}")
             return False

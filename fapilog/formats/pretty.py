@@ -341,6 +341,8 @@ def _nested(before: str, value: Any, room: int, depth: int) -> list[str]:
     if not isinstance(value, dict | list) or not value or depth >= _MAX_NESTED or room < 16:
         return _cut(said, room)
     opening, closing = "{}" if isinstance(value, dict) else "[]"
+    if isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
+        return [*_cut(before + opening, room), *(f"  {line}" for line in _filled(value, room - 2)), closing]
     made = [before + opening]
     named = value.items() if isinstance(value, dict) else (("", each) for each in value)
     for name, each in named:
@@ -349,6 +351,21 @@ def _nested(before: str, value: Any, room: int, depth: int) -> list[str]:
         made += [f"  {line}" for line in lines]
     made[-1] = made[-1][:-1]
     return [*_cut(made[0], room), *made[1:], closing]
+
+
+def _filled(values: list[Any], room: int) -> Iterator[str]:
+    """Lay out plain values side by side, as many on a line as there is room for."""
+    line = ""
+    for number, value in enumerate(values, 1):
+        said = _inline(value) + ("," if number < len(values) else "")
+        if line and columns(line) + 1 + columns(said) <= room:
+            line = f"{line} {said}"
+            continue
+        if line:
+            yield line
+        *others, line = _cut(said, room)
+        yield from others
+    yield line
 
 
 def _cut(said: str, room: int) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
-from pydantic import BeforeValidator, PositiveFloat
+from pydantic import AfterValidator, BeforeValidator, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from fapilog.files.compression import parse_compression
@@ -17,7 +17,7 @@ from fapilog.files.retention import Retention
 from fapilog.files.rotation import Rotation
 from fapilog.files.shared import SharedFile
 from fapilog.formats import FormatName, Formatter
-from fapilog.plugins import OPTIONS, find
+from fapilog.plugins import OPTIONS, function_at
 from fapilog.types import Batch
 
 _BATCH_BYTES: Final = 512 * 1024
@@ -36,7 +36,26 @@ def _found(value: Any) -> Any:
             raise ValueError(f'{value!r} is not JSON; write ["100 MB", "daily"]') from None
     if isinstance(value, list | tuple):
         return [_found(item) for item in value]
-    return find("processor", value) if isinstance(value, str) and _FUNCTION.fullmatch(value) else value
+    return function_at(value) if isinstance(value, str) and _FUNCTION.fullmatch(value) else value
+
+
+def _rotation(value: Any) -> Any:
+    value = _found(value)
+    Rotation.parse(value)  # before a type is looked for: a bool would become a number, and a number a duration
+    return value
+
+
+def _retention(value: Any) -> Any:
+    value = _found(value)
+    Retention.parse(value)
+    return value
+
+
+def _text(value: Any) -> Any:
+    value = _found(value)
+    if value is not None and not callable(value):
+        raise ValueError(f"{value!r} is no function; give one that takes a path, or its 'module:function'")
+    return value
 
 
 RotationRule = str | int | float | timedelta | time | Callable[[str, BinaryIO], bool]
@@ -56,16 +75,16 @@ class FileSink:
     """json; pretty for a person; logfmt; csv; the names of another system: otel, ecs, gcp, datadog; a template such as
     ``{timestamp} {level:8} {event}``; a function that is given a record as a dict, or its ``module:function``."""
 
-    rotation: Annotated[RotationRule | list[RotationRule] | None, BeforeValidator(_found)] = None
+    rotation: Annotated[RotationRule | list[RotationRule] | None, BeforeValidator(_rotation)] = None
     """When to put the file aside and begin a new one: a size (``500 MB``), an interval (``1 hour``), ``hourly``,
     ``daily``, ``weekly``, ``monthly``, ``yearly``, a time of day (``00:00``), a weekday (``monday 12:00``), a function
     ``(text, file) -> bool`` or its ``module:name``, or a list of these. None means never."""
 
-    retention: Annotated[RetentionRule | list[RetentionRule] | None, BeforeValidator(_found)] = None
+    retention: Annotated[RetentionRule | list[RetentionRule] | None, BeforeValidator(_retention)] = None
     """Which files that were put aside to keep: a count (``10 files``), an age (``7 days``), a total size (``2 GB``), a
     function that is given their paths and removes some, or its ``module:name``, or a list of these. None means all."""
 
-    compression: str | None = None
+    compression: Annotated[str | None, AfterValidator(parse_compression)] = None
     """How to compress files that were put aside, beside the writing: ``gz``, ``bz2``, ``zip``, ``xz`` or ``zstd``."""
 
     fsync: Literal["never", "interval", "batch"] = "never"
@@ -75,10 +94,10 @@ class FileSink:
     fsync_interval_seconds: PositiveFloat = 1.0
     """How long ``interval`` is."""
 
-    header: Annotated[Text | None, BeforeValidator(_found)] = None
+    header: Annotated[Text | None, BeforeValidator(_text)] = None
     """A function that is given the path of a new file and returns what it begins with, or its ``module:name``."""
 
-    footer: Annotated[Text | None, BeforeValidator(_found)] = None
+    footer: Annotated[Text | None, BeforeValidator(_text)] = None
     """A function that is given the path of a file that is being put aside and returns what it ends with, or its
     ``module:name``."""
 
@@ -88,13 +107,18 @@ class FileSink:
     def __post_init__(self) -> None:
         """Read the options, and fix the path now: each fork and each rotation opens it again, wherever that is."""
         self._formatter = Formatter(self.format)
-        self.path = self.path.expanduser().absolute()
+        if "\0" in str(self.path):
+            raise ValueError(f"the path {str(self.path)!r} holds a NUL, which no path does")
+        try:
+            self.path = self.path.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError(f"the path {str(self.path)!r} begins with the home of a user there is not") from None
         names = Names(self.path, service=self.service)
         rotation = Rotation.parse(self.rotation)
         self._keeper = Keeper(
             names,
             retention=Retention.parse(self.retention),
-            compression=parse_compression(self.compression),
+            compression=self.compression,
             rotates=rotation.is_set,
             sync_seconds=float(self.fsync_interval_seconds) if self.fsync == "interval" else None,
         )

@@ -286,6 +286,7 @@ class LokiSink(NetworkSink):
         longest, loads = self.line_max_bytes, orjson.loads
         label_fields = self.label_fields
         names, sent_as = [name for name, _ in self._metadata], [name for _, name in self._metadata]
+        doubled = len(set(sent_as)) < len(sent_as)  # fields whose names become one
         push: Push = {}
         labels: tuple[Any, ...] | None = None
         known: tuple[Any, ...] | None = None  # what the record before had, as long as only equal texts are equal to it
@@ -314,7 +315,7 @@ class LokiSink(NetworkSink):
                 stream, over = choose(dict(zip(label_fields, key, strict=True)))
                 entries = push.setdefault(stream, [])
                 same = tuple([pair for pair in zip(sent_as, map(_metadata, values), strict=True) if pair[1]])
-                if over:
+                if over or doubled:
                     same = self._sent(same + over)
                 extra = sum([len(name) + len(value.encode()) for name, value in same])
                 labels = key if TEXTS.issuperset(map(type, key)) else None
@@ -359,7 +360,7 @@ class LokiSink(NetworkSink):
 
 
 def _metadata(value: Any) -> str:
-    return metadata_value(value) if value else ""
+    return "" if value is None else metadata_value(value)
 
 
 def _without_metadata(push: Push) -> Push:

@@ -2,7 +2,8 @@
 
 Several processes may share one pipe. The kernel keeps a write of up to 4 096 bytes whole and tears longer ones, so on a
 pipe each batch is written under an advisory lock. A lock belongs to an open file description, and processes that
-inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``.
+inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``. A socket, as
+systemd gives to a service, cannot be opened; the lock there is a record lock, which belongs to a process.
 """
 
 import contextlib
@@ -10,13 +11,14 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
-from fapilog.errors import SinkClosedError
+from fapilog.errors import ConfigurationError, SinkClosedError
 from fapilog.formats import MIN_WIDTH, Formatter, Screen, UserFormat, format_name, is_terminal
 from fapilog.plugins import OPTIONS
 from fapilog.types import Batch
@@ -49,10 +51,11 @@ class StdoutSink:
     """How many columns ``pretty`` fills before it goes on below, indented; at least 40. None means ``COLUMNS`` or the
     window on a terminal, and no end of a line anywhere else."""
 
-    fd: int = 1
+    fd: Annotated[int, Field(ge=1)] = 1
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
+    _is_socket: bool = field(default=False, init=False, repr=False)
     _absent: bool = field(default=False, init=False, repr=False)
     _formatter: InstanceOf[Formatter] = field(
         default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
@@ -72,7 +75,13 @@ class StdoutSink:
         return self._formatter.failed
 
     def open(self) -> None:
-        """Look at what standard output is."""
+        """Look at what standard output is.
+
+        Raises:
+            ConfigurationError: If it is another file descriptor, and that is not open.
+        """
+        if self.fd > 2 and not _is_open(self.fd):
+            raise ConfigurationError(f"file descriptor {self.fd} is not open; 1 is standard output, 2 standard error")
         # Without a standard output at the start its number is given to the next file that is opened.
         self._absent = self.fd == 1 and sys.__stdout__ is None
         wanted = ("pretty" if is_terminal(self.fd) else "json") if self.format == "auto" else self.format
@@ -80,7 +89,9 @@ class StdoutSink:
         self._header, self._begun = self._formatter.header, b""
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
-                if stat.S_ISFIFO(os.fstat(self.fd).st_mode):
+                mode = os.fstat(self.fd).st_mode
+                self._is_socket = stat.S_ISSOCK(mode)
+                if stat.S_ISFIFO(mode):
                     # Without O_NONBLOCK this open would wait for a reader if there is none.
                     self._private = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -95,14 +106,8 @@ class StdoutSink:
             self._header = self._formatter.header
         payload = self._header + payload
         try:
-            if self._private is None:
-                self._write_all(self.fd, payload)
-            else:
-                fcntl.flock(self._private, fcntl.LOCK_EX)
-                try:
-                    self._write_all(self._private, payload)
-                finally:
-                    fcntl.flock(self._private, fcntl.LOCK_UN)
+            with self._alone() as fd:
+                self._write_all(fd, payload)
         except (BrokenPipeError, ConnectionResetError) as error:
             self._silence_interpreter()
             raise SinkClosedError("the reader of standard output is gone") from error
@@ -117,6 +122,26 @@ class StdoutSink:
         if self._private is not None:
             os.close(self._private)
             self._private = None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Keep out what shares standard output and locks it too; return the descriptor to write to."""
+        if self._private is not None:
+            fcntl.flock(self._private, fcntl.LOCK_EX)
+            try:
+                yield self._private
+            finally:
+                fcntl.flock(self._private, fcntl.LOCK_UN)
+        elif self._is_socket:
+            with contextlib.suppress(OSError):  # a system that locks no sockets
+                fcntl.lockf(self.fd, fcntl.LOCK_EX)
+            try:
+                yield self.fd
+            finally:
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        else:
+            yield self.fd
 
     def _is_emptied(self) -> bool:
         """Tell whether standard output is a file that somebody has truncated, as logrotate does with copytruncate."""
@@ -150,3 +175,11 @@ class StdoutSink:
         if self.fd == 1 and sys.stdout is not None:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

@@ -34,8 +34,8 @@ class NetworkSink:
     query: SecretStr | None = None
     """The endpoint's query string, without the question mark; hidden, as it may hold a token."""
 
-    username: str | None = None
-    """The user for basic authentication."""
+    username: SecretStr | None = None
+    """The user for basic authentication; hidden, as it may be a token."""
 
     password: SecretStr | None = None
     """The password for basic authentication."""
@@ -75,7 +75,8 @@ class NetworkSink:
         if url.username or url.password is not None:
             if self.username is not None or self.password is not None:
                 raise ValueError("a user is given both in the endpoint and as an option; give one")
-            self.username, self.password = url.username, SecretStr(url.password or "")
+            self.username = None if url.username is None else SecretStr(url.username)
+            self.password = SecretStr(url.password or "")
         if url.query:
             if self.query is not None:
                 raise ValueError("a query is given both in the endpoint and as an option; give one")
@@ -83,7 +84,7 @@ class NetworkSink:
         self.endpoint = f"{url.origin}{url.path}"
         if self.query is not None and re.search(r"[^\x21-\x7e]|#", self.query.get_secret_value()):
             raise ValueError("the query holds a space, a # or a character beyond ASCII; write them as %20, %23…")
-        if self.password is not None and not self.username:
+        if self.password is not None and not (self.username and self.username.get_secret_value()):
             raise ValueError("a password is given without a username")
         if self.client_key is not None and self.client_cert is None:
             raise ValueError("client_key is given without client_cert")
@@ -102,8 +103,7 @@ class NetworkSink:
         """Read the certificates, and say it if none is verified.
 
         Raises:
-            ConfigurationError: If a certificate cannot be used.
-            OSError: If one cannot be read.
+            ConfigurationError: If a certificate cannot be read or used.
         """
         if self._client is not None:
             return
@@ -138,7 +138,7 @@ class NetworkSink:
         if self.token is not None:
             given[b"Authorization"] = b"Bearer " + self.token.get_secret_value().encode()
         elif self.username is not None:
-            pair = f"{self.username}:{self.password.get_secret_value() if self.password else ''}"
+            pair = f"{self.username.get_secret_value()}:{self.password.get_secret_value() if self.password else ''}"
             given[b"Authorization"] = b"Basic " + base64.b64encode(pair.encode())
         replaced = {name.lower() for name in given}
         return await self._client.send(
@@ -166,6 +166,8 @@ class NetworkSink:
             context = ssl.create_default_context(cafile=ca_file) if ca_file else httpcore.default_ssl_context()
         except ssl.SSLError as error:
             raise ConfigurationError(f"{str(ca_file)!r} holds no certificate in PEM: {error.reason}") from None
+        except OSError as error:
+            raise _unreadable(error, ca_file) from None
         if self.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -175,6 +177,8 @@ class NetworkSink:
             except ssl.SSLError as error:
                 what = error.reason or "no PEM"
                 raise ConfigurationError(f"{str(self.client_cert)!r} and its key cannot be used: {what}") from None
+            except OSError as error:
+                raise _unreadable(error, self.client_cert, self.client_key) from None
         return context
 
     def _proxy_to(self, url: Url) -> Url | None:
@@ -190,3 +194,9 @@ class NetworkSink:
             return Url.parse(found if "://" in found else f"http://{found}")
         except ValueError as error:
             raise ConfigurationError(f"the proxy in the environment cannot be used: {error}") from None
+
+
+def _unreadable(error: OSError, *paths: Path | str | None) -> ConfigurationError:
+    """Name the file that OpenSSL could not read, as it does not."""
+    named = next((path for path in paths if path is not None and not os.access(path, os.R_OK)), paths[0])
+    return ConfigurationError(f"{str(named)!r} cannot be read: {error.strerror}")

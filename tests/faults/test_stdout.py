@@ -6,6 +6,7 @@ What one call of the sink does is in tests/sinks/test_stdout.py.
 import itertools
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,9 @@ def numbers(lines: bytes) -> list[int]:
 # F030
 
 
-def together(source: str, processes: int, **variables: str) -> bytes:
-    """Run *source* in so many processes that share one pipe, and return what came out of it."""
-    reader, writer = os.pipe()
+def together(source: str, processes: int, *, socket_: bool = False, **variables: str) -> bytes:
+    """Run *source* in so many processes that share one pipe, or one socket, and return what came out of it."""
+    reader, writer = (each.detach() for each in socket.socketpair()) if socket_ else os.pipe()
     running = [
         subprocess.Popen(command(source, each), env=environment(**variables), stdout=writer, stderr=subprocess.PIPE)
         for each in range(processes)
@@ -40,6 +41,7 @@ def together(source: str, processes: int, **variables: str) -> bytes:
     return written
 
 
+@pytest.mark.parametrize("socket_", [False, True], ids=["a pipe", "a socket"])
 @pytest.mark.parametrize(
     ("records", "length"),
     [
@@ -48,7 +50,9 @@ def together(source: str, processes: int, **variables: str) -> bytes:
         pytest.param(20_000, "(number * 977) % 9_000", id="both, for long", marks=pytest.mark.faults_long),
     ],
 )
-def test_processes_that_share_a_pipe_tear_no_line_whatever_the_batch_and_the_line(records: int, length: str) -> None:
+def test_processes_that_share_standard_output_tear_no_line_whatever_the_batch_and_the_line(
+    records: int, length: str, socket_: bool
+) -> None:
     source = f"""
         import sys
         import fapilog
@@ -58,7 +62,7 @@ def test_processes_that_share_a_pipe_tear_no_line_whatever_the_batch_and_the_lin
             fapilog.log.info("x" * ({length}), number=number)
     """
     found: dict[str, list[int]] = {}
-    for record in parse_all(together(source, 4)):
+    for record in parse_all(together(source, 4, socket_=socket_)):
         found.setdefault(record["service"], []).append(record["number"])
     assert found == {str(process): list(range(records)) for process in range(4)}
 

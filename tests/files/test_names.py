@@ -38,6 +38,8 @@ def test_a_service_cannot_move_the_file(service: str) -> None:
     ("path", "message"),
     [
         ("/logs/{host}.log", r"holds \{host\}; known: \{pid\}, \{service\}, \{date\}"),
+        ("/logs/app_{time:YYYY-MM-DD}.log", r"holds \{time:YYYY-MM-DD\}; known: "),
+        ("/logs/{}.log", r"holds \{\}; known: "),
         ("/logs/{date}/app.log", "put it in the file's name"),
         ("/logs/{service}.log", "set FAPILOG_SERVICE"),
     ],

@@ -20,7 +20,10 @@ from fapilog.files.quantities import parse_duration, parse_size, parse_time, par
         ("5 XB", None),
         ("1 hour", None),
         ("-1 MB", None),
-        ("1e3 MB", None),
+        ("1e3 MB", 10**9),
+        ("+1 ZB", 10**21),
+        ("1e400 MB", None),
+        ("9" * 400, None),
     ],
 )
 def test_a_size_is_a_number_with_a_unit_in_any_case_and_always_bytes(text: str, expected: int | None) -> None:
@@ -39,6 +42,8 @@ def test_a_size_is_a_number_with_a_unit_in_any_case_and_always_bytes(text: str, 
         ("3 w", timedelta(weeks=3)),
         ("1 month", timedelta(seconds=2_628_000)),
         ("1 YEAR", timedelta(days=365)),
+        ("1e1 days", timedelta(days=10)),
+        ("1e400 days", None),
         ("250 ms", timedelta(milliseconds=250)),
         ("1 fortnight", None),
         ("hour", None),
@@ -62,11 +67,12 @@ def test_a_duration_is_one_or_more_numbers_with_units(text: str, expected: timed
         ("12:15 pm", time(12, 15)),
         ("25:00", None),
         ("13 pm", None),
-        ("12", None),
+        ("12", time(12)),
+        ("24", None),
         ("12:5", None),
     ],
 )
-def test_a_time_of_day_has_minutes_or_half_a_day(text: str, expected: time | None) -> None:
+def test_a_time_of_day_has_an_hour_and_perhaps_minutes_or_half_a_day(text: str, expected: time | None) -> None:
     assert parse_time(text) == expected
 
 

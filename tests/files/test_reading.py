@@ -1,4 +1,5 @@
 import os
+import zipfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_tail_follows_until_it_is_interrupted(
     monkeypatch.setattr("fapilog.files.reading.time.sleep", interrupt)
     assert cli.main(["tail", "-n", "1", "--follow", str(log)]) == cli.INTERRUPTED
     assert capfdbinary.readouterr().out == b"13\n"
+
+
+def test_cat_goes_on_after_a_file_that_cannot_be_read(
+    log: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert cli.main(["cat", str(tmp_path / "missing"), str(log), str(tmp_path)]) == cli.WRONG_INPUT
+    said = capfdbinary.readouterr()
+    assert said.out == log.read_bytes()
+    assert said.err.count(b"fapilog: cannot read on: ") == 2
+
+
+@pytest.mark.parametrize("names", [[], ["a.log", "b.log"]])
+def test_an_archive_that_is_none_of_ours_is_said_to_be_so(
+    tmp_path: Path, names: list[str], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "app.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "line\n")
+    assert cli.main(["cat", str(path)]) == cli.WRONG_INPUT
+    assert f"app.zip' is damaged: it holds {len(names)} files, and not one".encode() in capfdbinary.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES.values())

@@ -55,7 +55,24 @@ def test_no_rule_keeps_everything(rule: Any) -> None:
     assert Retention.parse(rule) is None
 
 
-@pytest.mark.parametrize("rule", ["some files", "", "-3 files", -1, True, "0 days", timedelta(), object()])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "some files",
+        "",
+        "-3 files",
+        "9" * 5_000,
+        "1e400 GB",
+        "1.5",
+        "1e3",
+        -1,
+        True,
+        1.5,
+        "0 days",
+        timedelta(),
+        object(),
+    ],
+)
 def test_what_is_no_rule_is_named_beside_the_grammar(rule: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Retention.parse([10, rule])

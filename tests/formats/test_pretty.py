@@ -269,6 +269,21 @@ def test_a_nested_value_that_does_not_fit_has_each_part_on_a_line_of_its_own() -
     ]
 
 
+def test_plain_values_of_a_list_stand_side_by_side() -> None:
+    margin = " " * 22
+    values = [*range(1_000, 1_020), "two words", "x" * 60, None, True]
+    assert laid_out(80, order=values) == [
+        "order placed",
+        margin + "order=[",
+        margin + "  1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008,",
+        margin + "  1009, 1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017,",
+        margin + '  1018, 1019, "two words",',
+        margin + '  "' + "x" * 55,
+        margin + "    " + 'xxxxx", null, true',
+        margin + "]",
+    ]
+
+
 def test_a_nested_value_that_fits_stays_on_one_line() -> None:
     assert laid_out(200, basket=BASKET) == [
         "order placed" + " " * 19 + 'basket={"items": [{"sku": "green tea", "quantity": 2}, '

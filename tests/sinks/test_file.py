@@ -108,6 +108,27 @@ def test_what_is_no_regular_file_is_named_for_what_it_is(
     assert not (tmp_path / "elsewhere").exists() or (tmp_path / "elsewhere").read_bytes() == b""
 
 
+@pytest.mark.parametrize("kind", ["a file", "a FIFO", "a symbolic link"])
+def test_what_stands_where_its_directory_should_be_is_named(tmp_path: Path, kind: str) -> None:
+    above = tmp_path / "logs"
+    if kind == "a file":
+        above.touch()
+    elif kind == "a FIFO":
+        os.mkfifo(above)
+    else:
+        above.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=f"logs' is {kind}; 'app.log' needs a directory"):
+        configure_logging(sinks=[{"type": "file", "path": above / "of" / "app.log"}])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("a\0b.log", r"'a\\x00b.log' holds a NUL"), ("~nobody-at-all/app.log", "a user there is not")]
+)
+def test_what_can_be_no_path_is_named(path: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        configure_logging(sinks=[{"type": "file", "path": path}])
+
+
 def test_a_device_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'/dev/null' is a device"):
         configure_logging(sinks=["file:///dev/null"])

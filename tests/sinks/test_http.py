@@ -225,7 +225,7 @@ def test_a_uri_names_it_with_its_scheme() -> None:
         sink = build_sink(spec, options)
         assert isinstance(sink, HttpSink)
         assert sink.destination == f"{scheme}://h.example:8443/a%2Fb"
-        assert (sink.username, sink.compression, list(sink.headers)) == ("ann", "none", ["X-Team"])
+        assert (sink.username, sink.compression, list(sink.headers)) == (SecretStr("ann"), "none", ["X-Team"])
 
 
 def test_the_destination_always_has_a_port_and_never_a_secret() -> None:

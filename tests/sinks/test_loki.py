@@ -157,6 +157,26 @@ def test_both_bodies_say_the_same(body: Body) -> None:
     ]
 
 
+def test_structured_metadata_has_what_a_record_has_and_each_name_once(body: Body) -> None:
+    record = {
+        "retries": 0,
+        "cached": False,
+        "note": "",
+        "owner": None,
+        "tags": [],
+        "http.route": "/a",
+        "http_route": "/b",
+    }
+    with FarEnd() as far_end:
+        _, streams = sent(far_end, batch_of(record), body=body, metadata_fields=[*record, "missing"], format="{event}")
+        content = far_end.requests[0][1]
+    assert [metadata for _, entries in streams for _, _, metadata in entries] == [
+        {"retries": "0", "cached": "false", "tags": "[]", "http_route": "/b"}
+    ]
+    text = gzip.decompress(content) if body == "json" else bytes(cramjam.snappy.decompress_raw(content))
+    assert text.count(b"http_route") == 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "line"),
     [
@@ -507,7 +527,7 @@ def test_equal_values_of_different_types_are_not_confused(loki: LokiReceiver) ->
     sink = LokiSink(endpoint=loki.url(""), label_fields=["level"], metadata_fields=["user", "request_id"])
     write(sink, batch_of(*[{"number": number, "user": value} for number, value in enumerate(values)]))
     ((_, entries),) = loki.streams().items()
-    assert [metadata.get("user") for _, _, metadata in entries] == ["1", "true", "1.0", None, None, None, "1", "true"]
+    assert [metadata.get("user") for _, _, metadata in entries] == ["1", "true", "1.0", "0", "false", None, "1", "true"]
     labelled = LokiSink(endpoint=loki.url(""), label_fields=["user"])
     write(labelled, batch_of(*[{"number": number, "user": value} for number, value in enumerate(values)]))
     found = {labels: len(entries) for labels, entries in loki.streams().items() if "user=" in labels}
@@ -790,8 +810,10 @@ def test_credentials_in_the_address_are_moved_out_and_masked_everywhere(
     uri = loki.url("").replace("http://", "loki://ann:canary-hunter2@") + "?query=key%3Dcanary-hunter2"
     sink = build_sink(parse_sink(uri), parse_sink(uri).options)
     assert isinstance(sink, LokiSink)
-    assert (sink.username, sink.endpoint) == ("ann", loki.url("/loki/api/v1/push"))
+    assert (sink.username, sink.endpoint) == (SecretStr("ann"), loki.url("/loki/api/v1/push"))
     said = [repr(sink), repr(dataclasses.asdict(sink)), sink.destination, repr(parse_sink(uri))]
+    token = build_sink(parse_sink("loki://canary-token@loki"), parse_sink("loki://canary-token@loki").options)
+    said += [repr(token), repr(dataclasses.asdict(token))]  # type: ignore[call-overload]
     monkeypatch.setenv("FAPILOG_SINKS", json.dumps([uri]))
     said += [examine()[0], repr(LoggingSettings()), LoggingSettings().model_dump_json()]
     loki.behave({"do": "status", "status": 401})

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fapilog.errors import SinkClosedError
+from fapilog import configure_logging
+from fapilog.errors import ConfigurationError, SinkClosedError
 from fapilog.sinks.stdout import StdoutSink
 from fapilog.testing import SinkContract, make_batch
 from tests.programs import command, environment, parse_all, run
@@ -122,13 +123,20 @@ def test_a_pipe_that_never_had_a_reader_neither_hangs_nor_fails_to_open(pipe: tu
     sink.close()
 
 
-def test_without_a_standard_output_the_sink_is_closed(pipe: tuple[int, int]) -> None:
-    os.close(pipe[1])
-    sink = StdoutSink(fd=pipe[1])
+def test_without_a_standard_output_the_sink_is_closed(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    sink = StdoutSink(fd=fd)
     sink.open()
+    os.close(fd)
     with pytest.raises(SinkClosedError, match="no standard output"):
         sink.write(make_batch("one"))
     sink.close()
+
+
+@pytest.mark.parametrize("fd", [999_999, 0, -1])
+def test_a_descriptor_that_is_not_open_stops_the_start(fd: int) -> None:
+    with pytest.raises(ConfigurationError, match="file descriptor 999999 is not open" if fd > 0 else "option 'fd'"):
+        configure_logging(sinks=[{"type": "stdout", "fd": fd}])
 
 
 def test_another_error_of_the_descriptor_is_the_pipeline_s_to_judge() -> None:

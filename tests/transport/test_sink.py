@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
+from pydantic import SecretStr
 
 from fapilog.errors import ConfigurationError, CredentialsError, MisconfiguredError, RetryableError
 from fapilog.plugins import build_sink, options_of, parse_sink
@@ -153,8 +154,11 @@ def test_a_certificate_that_cannot_be_used_stops_the_start(ca_file: Path, tmp_pa
         make(endpoint="https://h/", ca_file=tmp_path / "empty.pem").open()
     with pytest.raises(ConfigurationError, match=r"ca\.pem' and its key cannot be used"):
         make(endpoint="https://h/", client_cert=ca_file).open()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConfigurationError, match=r"missing\.pem' cannot be read: No such file or directory"):
         make(endpoint="https://h/", ca_file=tmp_path / "missing.pem").open()
+    for options in ({"client_cert": tmp_path / "no.pem"}, {"client_cert": ca_file, "client_key": tmp_path / "no.pem"}):
+        with pytest.raises(ConfigurationError, match=r"no\.pem' cannot be read: No such file or directory"):
+            make(endpoint="https://h/", **options).open()
     with pytest.raises(ConfigurationError, match="client_key is given without client_cert"):
         make(endpoint="https://h/", client_key=ca_file)
 
@@ -194,7 +198,7 @@ def test_a_proxy_that_refuses_to_tunnel_has_not_seen_the_batch() -> None:
 def test_the_endpoint_keeps_no_secret(receiver: Receiver) -> None:
     sink = make(endpoint=receiver.url("/a?token=hunter2").replace("//", "//ann:hunter2@"))
     assert sink.endpoint == receiver.url("/a")
-    assert sink.username == "ann"
+    assert sink.username == SecretStr("ann")
     assert "hunter2" not in repr(sink)
     post(endpoint=receiver.url("/a?token=hunter2"))
     assert receiver.report()["requests"][0]["target"] == "/a?token=hunter2"
