@@ -6,6 +6,7 @@
         logs.duckdb             the view `logs`, for any DuckDB shell: duckdb -readonly logs/logs.duckdb
         manifest.json           which Parquet files count, and which segments are in them or gone
         deleted.jsonl           what left the store because of its bounds
+        reserve                 room for the next manifest, should the disk be full
         store.lock              held by whoever changes the manifest
         segments/
             0.lock              slot 0, held by the process that writes in it

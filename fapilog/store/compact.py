@@ -20,6 +20,7 @@ from fapilog.errors import StoreError
 from fapilog.failpoints import hit
 from fapilog.files.segment import Segment, hold_slot, list_segments, longest_line
 from fapilog.store.manifest import (
+    DATABASE,
     FORMAT,
     MANIFEST,
     PARQUET,
@@ -36,6 +37,7 @@ from fapilog.store.manifest import (
 from fapilog.store.merging import small_files
 from fapilog.store.parquet import one_part, parts_of, write_parquet
 from fapilog.store.rebuild import is_newer, is_readable, is_sound, load_or_rebuild
+from fapilog.store.reserve import is_full
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
 from fapilog.store.view import CONFIG, write_view
@@ -217,7 +219,13 @@ class _Compaction:
                 files.append(path)
             else:
                 self.result.problems.append(f"{str(path)!r} is damaged and is left out, with {file.rows} records")
-        write_view(self.store, self.manifest, files)
+        try:
+            write_view(self.store, self.manifest, files)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.result.problems.append(f"there is no {DATABASE} until the next compaction: {error}")
+            return
         hit("store.view.written")
         self.manifest = replace(self.manifest, view_generation=self.manifest.generation)
         self.manifest.save(self.store)

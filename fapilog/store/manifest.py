@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from fapilog.errors import StoreError, StoreNotFoundError
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_FILE, FileLock
 from fapilog.files.segment import Segment, is_segment, list_segments, sync_directory
+from fapilog.store.reserve import is_full, keep_reserve, replace_from_reserve
 
 FORMAT: Final = 2
 """Of the manifest, and of the Parquet files as what they say of themselves. 1 had all of these in one directory."""
@@ -173,7 +174,13 @@ class Manifest:
         """Make this the manifest of *store*, durably and in one step. Only the holder of `lock_store` may."""
         body: dict[str, Any] = {"format": FORMAT} | asdict(replace(self, sealed={})) | {"sealed": dict(self.sealed)}
         body["checksum"] = _checksum(body)
-        replace_file(store / MANIFEST, json.dumps(body, indent=1).encode())
+        content = json.dumps(body, indent=1).encode()
+        try:
+            replace_file(store / MANIFEST, content)
+        except OSError as error:
+            if not (is_full(error) and replace_from_reserve(store, MANIFEST, content)):
+                raise
+        keep_reserve(store, 2 * len(content))
 
     def without(self, segments: list[Segment], parquet: list[ParquetFile], *, now: float) -> Self:
         """The next generation, in which *segments* and *parquet* are no longer read."""

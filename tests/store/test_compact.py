@@ -238,8 +238,9 @@ def test_a_full_disk_leaves_the_segments_as_they_are(tmp_path: Path) -> None:
         with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             deque(map(file.write, repeat(b"x" * 4096)))
         os.truncate(filler, filler.stat().st_size - 16_384)
-        with pytest.raises(StoreError, match="No space"):
-            compact(tmp_path)
+        stays, no_view = compact(tmp_path).problems
+        assert stays.startswith("0-1.jsonl stays a segment: ")
+        assert no_view.startswith("there is no logs.duckdb until the next compaction: ")
         assert numbers(tmp_path) == list(range(3_000))
         filler.unlink()
         assert compact(tmp_path).records == 3_000
