@@ -18,8 +18,8 @@ Times in `logs` have no zone and are in UTC: in a shell, ``SET TimeZone = 'UTC'`
 ``logs.duckdb`` is there from the first compaction on, and names its files by their absolute paths: where the store was
 moved or is mounted elsewhere, `LogStore` still reads it and the next compaction mends the view.
 
-`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact`, `parquet`, `view` and
-`rebuild`; those that a process needs which writes never do.
+`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact`, `parquet`, `spill`,
+`view` and `rebuild`; those that a process needs which writes never do.
 """
 
 import importlib

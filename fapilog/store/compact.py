@@ -6,7 +6,6 @@ it, the same step takes out what it was made from, and that is deleted only when
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,11 +39,10 @@ from fapilog.store.rebuild import is_newer, is_readable, is_sound, load_or_rebui
 from fapilog.store.reserve import is_full
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
-from fapilog.store.view import CONFIG, write_view
+from fapilog.store.spill import MEMORY_LIMIT, connect
+from fapilog.store.view import write_view
 
 GROUP_BYTES: Final = 48 * 1024 * 1024
-MEMORY_LIMIT: Final = "160MB"
-_SPILL: Final = "spill.tmp"
 _RECORDS: Final = "(SELECT * EXCLUDE is_record FROM lines WHERE is_record)"
 
 
@@ -159,7 +157,7 @@ def _begin(
         yield None
         return
     try:
-        with lock, _connect(store, memory_limit) as connection:
+        with lock, connect(store, memory_limit) as connection:
             _refuse_newer(store)
             yield _Compaction(store, connection, clock, group_bytes)
     except (OSError, duckdb.Error) as error:
@@ -387,16 +385,3 @@ def _refuse_newer(store: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0]
-
-
-@contextlib.contextmanager
-def _connect(store: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    spill = store / _SPILL
-    shutil.rmtree(spill, ignore_errors=True)
-    config = CONFIG | {"memory_limit": memory_limit, "temp_directory": str(spill)}
-    try:
-        with duckdb.connect(":memory:", config=config) as connection:
-            connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
-            yield connection
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)

@@ -64,6 +64,9 @@ class ParquetFile:
     footer_crc32: int | None = None
     """Of its footer, from the first byte of the metadata to the last of the file; None if nobody took it."""
 
+    crc32: int | None = None
+    """Of all its bytes; None if nobody took it."""
+
     format: int = 1
     """By which version of the layout it was written."""
 

@@ -296,11 +296,15 @@ class LogStore:
             QueryError: *params* cannot be given. What is wrong with the query itself is raised by `answer`.
         """
         limits = limits or SandboxLimits()
-        paths: list[Path] = []
-        cursor = self._view()  # finds what is damaged
-        logs = self._logs(cursor, None, None, paths)
-        views = {"logs": logs, **{name: view_query(name) for name in VIEWS}}
-        return SandboxQuery(job_of(query, params, limits, views=views, paths=paths), limits, self.warnings)
+
+        def job() -> tuple[dict[str, Any], list[str]]:
+            paths: list[Path] = []
+            cursor = self._view()  # finds what is damaged
+            logs = self._logs(cursor, None, None, paths)
+            views = {"logs": logs, **{name: view_query(name) for name in VIEWS}}
+            return job_of(query, params, limits, views=views, paths=paths), self.warnings
+
+        return SandboxQuery(job, limits, blames=self._blames)
 
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
@@ -420,14 +424,15 @@ class LogStore:
 
     def _blames_a_file(self, error: duckdb.Error) -> bool:
         """Whether *error* comes of a Parquet file that looked sound and is not; it is left out from now on."""
+        return self._blames(type(error).__name__, str(error))
+
+    def _blames(self, kind: str, text: str) -> bool:
+        """The same for an error of DuckDB's class *kind*, which says *text*."""
         names = {name for name, _ in self._sound} - self._broken
-        if isinstance(error, duckdb.InvalidInputException):
-            found = {name for name in names if name in str(error)}
-        elif type(error) is duckdb.Error:  # what DuckDB's reader of Parquet says of some damage, without a name
+        found = {name for name in names if name in text} if kind == "InvalidInputException" else set()
+        if not found and (kind == "Error" or "in Parquet file" in text):  # of some damage it gives no name
             cursor = self._database.cursor()
             found = {name for name in names if not is_whole(self.path / PARQUET / name, cursor)}
-        else:
-            return False
         self._broken |= found
         return bool(found)
 
