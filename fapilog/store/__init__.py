@@ -6,6 +6,7 @@
         logs.duckdb             the view `logs`, for any DuckDB shell: duckdb -readonly logs/logs.duckdb
         manifest.json           which Parquet files count, and which segments are in them or gone
         deleted.jsonl           what left the store because of its bounds
+        rejected.jsonl          lines of segments that were no records
         reserve                 room for the next manifest, should the disk be full
         store.lock              held by whoever changes the manifest
         segments/

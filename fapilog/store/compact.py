@@ -36,6 +36,7 @@ from fapilog.store.manifest import (
 from fapilog.store.merging import small_files
 from fapilog.store.parquet import one_part, parts_of, write_parquet
 from fapilog.store.rebuild import is_newer, is_readable, is_sound, load_or_rebuild
+from fapilog.store.rejected import set_aside
 from fapilog.store.reserve import is_full
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
@@ -58,7 +59,7 @@ class CompactResult:
 
     records: int = 0
     skipped_lines: int = 0
-    """Lines that are no JSON object, such as the half line of a killed process. They are not kept."""
+    """Lines that are no JSON object, such as the half line of a killed process. ``rejected.jsonl`` has them."""
 
     segment_bytes: int = 0
     parquet_bytes: int = 0
@@ -238,8 +239,7 @@ class _Compaction:
 
     def _delete_unfinished(self) -> None:
         """Delete what a compaction left that was killed before the manifest had it."""
-        named = {file.name for file in self.manifest.parquet}
-        named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
+        named = self.manifest.file_names()
         for name in list_parquet(self.store):
             path = self.store / PARQUET / name
             if name in named or is_newer(path, self.connection):
@@ -292,7 +292,8 @@ class _Compaction:
             lines = lines_query(f"[{', '.join(map(file_literal, paths))}]", max_line_bytes=max(limits))
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE lines AS {table_query(lines)}")
             try:
-                skipped = self._count("lines WHERE NOT is_record")
+                if skipped := self._count("lines WHERE NOT is_record"):
+                    set_aside(self.store, group, self.store / SEGMENTS, now=self.clock())
                 sources = {segment.name: segment.size_bytes for segment in group}
                 files = self._write_parquet(_RECORDS, {"generation": manifest.generation, "segments": sources})
             finally:

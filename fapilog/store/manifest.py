@@ -205,6 +205,10 @@ class Manifest:
         """The Parquet files in the order in which a query for the last records had best read them."""
         return sorted(self.parquet, key=lambda file: (file.newest or 0.0, file.name), reverse=True)
 
+    def file_names(self) -> set[str]:
+        """The names of all Parquet files that count, or did and are not deleted yet."""
+        return {file.name for file in self.parquet} | {entry.name.removeprefix(f"{PARQUET}/") for entry in self.retired}
+
     def live_segments(self, store: Path) -> list[Segment]:
         """The segments of *store* that readers read as they are."""
         retired = {entry.name for entry in self.retired}
@@ -226,6 +230,7 @@ def strangers(store: Path) -> list[Path]:
         Path(entry.path)
         for entry in _scan(store / SEGMENTS)
         if not (is_segment(entry.name) or entry.name.endswith((".lock", ".tmp")) or entry.name == EMPTY_SEGMENT)
+        or not entry.is_file(follow_symlinks=False)
     ]
     for entry in _scan(store / PARQUET):
         inside = list(_scan(Path(entry.path))) if entry.name.startswith("date=") and entry.is_dir() else [entry]

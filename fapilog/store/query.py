@@ -24,6 +24,7 @@ from fapilog.store.manifest import (
     DamagedManifestError,
     Manifest,
     ParquetFile,
+    list_parquet,
     require_store,
     strangers,
 )
@@ -31,7 +32,8 @@ from fapilog.store.matching import Record, Test, matcher
 from fapilog.store.models import LogQuery, LogRecord, Moment
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
-from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild
+from fapilog.store.rebuild import is_newer, is_readable, is_sound, is_whole, load_or_rebuild
+from fapilog.store.rejected import Inspector
 from fapilog.store.sandbox import SandboxLimits, SandboxQuery, job_of
 from fapilog.store.schema import (
     COLUMN_LIST,
@@ -98,6 +100,7 @@ class LogStore:
         self.warnings = []
         self._sound: set[tuple[str, int]] = set()
         self._broken: set[str] = set()
+        self._inspector = Inspector()
         spill = Path(tempfile.gettempdir()) / f"fapilog-{uuid.uuid4().hex}"  # DuckDB makes it if it ever needs it
         self._database = duckdb.connect(
             ":memory:",
@@ -402,18 +405,28 @@ class LogStore:
             elif segment.size_bytes:
                 if is_torn(path, segment):
                     self.warnings.append(f"{str(path)!r} ends within a line, which was left out")
+                if lines := self._inspector.lines(path):
+                    are = "line that is no record, which was" if lines == 1 else "lines that are no records, which were"
+                    self.warnings.append(f"{str(path)!r} has {lines} {are} left out")
                 live.append(file_literal(path))
                 segments.append(path)
                 limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         if paths is not None:
             paths += [*parquet, *segments]
         self.warnings += [
-            f"{str(path)!r} is no file of this version of the store and was left out" for path in strangers(self.path)
+            f"{str(path)!r} is no file of this version of the store and was left out"
+            for path in [*strangers(self.path), *self._newer(manifest, cursor)]
         ]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
             sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
         return logs_query(sources)
+
+    def _newer(self, manifest: Manifest, cursor: duckdb.DuckDBPyConnection) -> list[Path]:
+        """Find the Parquet files that a later version wrote and *manifest* does not know."""
+        named = manifest.file_names()
+        paths = (self.path / PARQUET / name for name in list_parquet(self.path) if name not in named)
+        return [path for path in paths if is_newer(path, cursor)]
 
     def _is_sound(self, file: ParquetFile) -> bool:
         if (file.name, file.size_bytes) not in self._sound:

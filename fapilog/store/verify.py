@@ -224,8 +224,7 @@ class _Check:
             self._wrong(name, f"{said} left out")
 
     def _strays(self) -> None:
-        named = {file.name for file in self.manifest.parquet}
-        named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
+        named = self.manifest.file_names()
         for name in list_parquet(self.store):
             if name not in named:
                 self._odd(f"{PARQUET}/{name}", "belongs to nothing, as after a killed compaction; the next deletes it")

@@ -309,3 +309,15 @@ def test_a_damaged_value_that_is_read_as_json_fails_no_query(tmp_path: Path) -> 
     with LogStore(tmp_path) as store:
         assert list(store.rows("select event, max(fields) from logs group by event")) == [("live", "{}")]
         assert left_out in store.warnings[0]
+
+
+def test_a_parquet_file_of_a_later_version_that_no_manifest_has_is_told_of(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    compact(tmp_path)
+    (file,) = tmp_path.rglob("*.parquet")
+    later = file.with_name("20961120T080000-00000000.parquet")
+    note = '{"format":9,"generation":1,"segments":{},"file":{}}'
+    duckdb.execute(f"COPY (SELECT 1 AS a) TO '{later}' (FORMAT parquet, KV_METADATA {{fapilog: '{note}'}})")
+    with LogStore(tmp_path) as store:
+        assert events(store) == ["one"]
+        assert store.warnings == [f"{str(later)!r} is no file of this version of the store and was left out"]
