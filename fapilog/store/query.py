@@ -30,6 +30,7 @@ from fapilog.store.manifest import (
 )
 from fapilog.store.matching import Record, Test, matcher
 from fapilog.store.models import LogQuery, LogRecord, Moment
+from fapilog.store.needed import needed_columns
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
 from fapilog.store.rebuild import is_newer, is_readable, is_sound, is_whole, load_or_rebuild
@@ -123,7 +124,7 @@ class LogStore:
                 wrong only while rows are fetched from the relation is a `duckdb.Error`.
         """
         _require_select(query)
-        cursor = self._view()
+        cursor = self._view(statement=query)
         _add_views(cursor, query)
         try:
             return cursor.sql(query, params=params)
@@ -140,7 +141,7 @@ class LogStore:
         """
         _require_select(query)
         while True:
-            cursor = self._view()
+            cursor = self._view(statement=query)
             _add_views(cursor, query)
             try:
                 return _execute(cursor, query, params)
@@ -303,7 +304,7 @@ class LogStore:
         def job() -> tuple[dict[str, Any], list[str]]:
             paths: list[Path] = []
             cursor = self._view()  # finds what is damaged
-            logs = self._logs(cursor, None, None, paths)
+            logs = self._logs(cursor, None, None, paths=paths)
             views = {"logs": logs, **{name: view_query(name) for name in VIEWS}}
             return job_of(query, params, limits, views=views, paths=paths), self.warnings
 
@@ -346,26 +347,30 @@ class LogStore:
     ) -> list[tuple[Any, ...]]:
         """Run a statement of ours over `logs`; what is older than *since* or not older than *until* may be missing."""
         while True:
-            cursor = self._view(since, until)
+            cursor = self._view(since, until, statement)
             try:
                 return cursor.execute(statement, values).fetchall()
             except duckdb.Error as error:
                 if not self._blames_a_file(error):
                     raise _query_error(error) from error
 
-    def _view(self, since: datetime | None = None, until: datetime | None = None) -> duckdb.DuckDBPyConnection:
+    def _view(
+        self, since: datetime | None = None, until: datetime | None = None, statement: str | None = None
+    ) -> duckdb.DuckDBPyConnection:
         """Make a connection in which `logs` is the store as it is now, or the part from *since* to *until*.
 
-        Each query has its own, so none disturbs another.
+        Each query has its own, so none disturbs another; for one *statement* it may have no other columns than that
+        reads.
         """
         cursor = self._database.cursor()
         cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
+        needed = None if statement is None else needed_columns(cursor, statement)
         try:
-            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
+            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
             self._find_broken(cursor)
             try:
-                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
+                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed)}")
             except duckdb.Error as error:
                 raise _query_error(error) from error
         return cursor
@@ -375,9 +380,10 @@ class LogStore:
         cursor: duckdb.DuckDBPyConnection,
         since: datetime | None,
         until: datetime | None,
+        needed: frozenset[str] | None = None,
         paths: list[Path] | None = None,
     ) -> str:
-        """Compose the view, and add to *paths* the files it reads.
+        """Compose the view, of live lines with those columns alone that are *needed*; add to *paths* what it reads.
 
         The manifest comes before the list of segments: a segment that becomes Parquet in between is still there.
         """
@@ -419,7 +425,7 @@ class LogStore:
         ]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
+            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit), needed))
         return logs_query(sources)
 
     def _newer(self, manifest: Manifest, cursor: duckdb.DuckDBPyConnection) -> list[Path]:
