@@ -6,6 +6,8 @@
         logs.duckdb             the view `logs`, for any DuckDB shell: duckdb -readonly logs/logs.duckdb
         manifest.json           which Parquet files count, and which segments are in them or gone
         deleted.jsonl           what left the store because of its bounds
+        rejected.jsonl          lines of segments that were no records
+        reserve                 room for the next manifest, should the disk be full
         store.lock              held by whoever changes the manifest
         segments/
             0.lock              slot 0, held by the process that writes in it
@@ -17,8 +19,8 @@ Times in `logs` have no zone and are in UTC: in a shell, ``SET TimeZone = 'UTC'`
 ``logs.duckdb`` is there from the first compaction on, and names its files by their absolute paths: where the store was
 moved or is mounted elsewhere, `LogStore` still reads it and the next compaction mends the view.
 
-`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact`, `parquet`, `view` and
-`rebuild`; those that a process needs which writes never do.
+`LogStore` loads DuckDB when it is first named. So do the modules `query`, `compact`, `parquet`, `spill`,
+`view` and `rebuild`; those that a process needs which writes never do.
 """
 
 import importlib

@@ -6,7 +6,6 @@ it, the same step takes out what it was made from, and that is deleted only when
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from fapilog.errors import StoreError
 from fapilog.failpoints import hit
 from fapilog.files.segment import Segment, hold_slot, list_segments, longest_line
 from fapilog.store.manifest import (
+    DATABASE,
     FORMAT,
     MANIFEST,
     PARQUET,
@@ -36,13 +36,14 @@ from fapilog.store.manifest import (
 from fapilog.store.merging import small_files
 from fapilog.store.parquet import one_part, parts_of, write_parquet
 from fapilog.store.rebuild import is_newer, is_readable, is_sound, load_or_rebuild
+from fapilog.store.rejected import set_aside
+from fapilog.store.reserve import is_full
 from fapilog.store.retain import GRACE_SECONDS, Bounds, Cleanup, retire, sweep
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, literal, parquet_query, table_query
-from fapilog.store.view import CONFIG, write_view
+from fapilog.store.spill import MEMORY_LIMIT, connect
+from fapilog.store.view import write_view
 
 GROUP_BYTES: Final = 48 * 1024 * 1024
-MEMORY_LIMIT: Final = "160MB"
-_SPILL: Final = "spill.tmp"
 _RECORDS: Final = "(SELECT * EXCLUDE is_record FROM lines WHERE is_record)"
 
 
@@ -58,7 +59,7 @@ class CompactResult:
 
     records: int = 0
     skipped_lines: int = 0
-    """Lines that are no JSON object, such as the half line of a killed process. They are not kept."""
+    """Lines that are no JSON object, such as the half line of a killed process. ``rejected.jsonl`` has them."""
 
     segment_bytes: int = 0
     parquet_bytes: int = 0
@@ -157,7 +158,7 @@ def _begin(
         yield None
         return
     try:
-        with lock, _connect(store, memory_limit) as connection:
+        with lock, connect(store, memory_limit) as connection:
             _refuse_newer(store)
             yield _Compaction(store, connection, clock, group_bytes)
     except (OSError, duckdb.Error) as error:
@@ -217,7 +218,13 @@ class _Compaction:
                 files.append(path)
             else:
                 self.result.problems.append(f"{str(path)!r} is damaged and is left out, with {file.rows} records")
-        write_view(self.store, self.manifest, files)
+        try:
+            write_view(self.store, self.manifest, files)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.result.problems.append(f"there is no {DATABASE} until the next compaction: {error}")
+            return
         hit("store.view.written")
         self.manifest = replace(self.manifest, view_generation=self.manifest.generation)
         self.manifest.save(self.store)
@@ -232,8 +239,7 @@ class _Compaction:
 
     def _delete_unfinished(self) -> None:
         """Delete what a compaction left that was killed before the manifest had it."""
-        named = {file.name for file in self.manifest.parquet}
-        named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
+        named = self.manifest.file_names()
         for name in list_parquet(self.store):
             path = self.store / PARQUET / name
             if name in named or is_newer(path, self.connection):
@@ -286,7 +292,8 @@ class _Compaction:
             lines = lines_query(f"[{', '.join(map(file_literal, paths))}]", max_line_bytes=max(limits))
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE lines AS {table_query(lines)}")
             try:
-                skipped = self._count("lines WHERE NOT is_record")
+                if skipped := self._count("lines WHERE NOT is_record"):
+                    set_aside(self.store, group, self.store / SEGMENTS, now=self.clock())
                 sources = {segment.name: segment.size_bytes for segment in group}
                 files = self._write_parquet(_RECORDS, {"generation": manifest.generation, "segments": sources})
             finally:
@@ -379,16 +386,3 @@ def _refuse_newer(store: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0]
-
-
-@contextlib.contextmanager
-def _connect(store: Path, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    spill = store / _SPILL
-    shutil.rmtree(spill, ignore_errors=True)
-    config = CONFIG | {"memory_limit": memory_limit, "temp_directory": str(spill)}
-    try:
-        with duckdb.connect(":memory:", config=config) as connection:
-            connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
-            yield connection
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)

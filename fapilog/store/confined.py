@@ -57,7 +57,7 @@ def _answer(job: dict[str, Any]) -> None:
     except duckdb.OutOfMemoryException:
         _tell({"error": "", "kind": "memory"})
     except duckdb.Error as error:
-        _tell({"error": str(error), "kind": "query"})
+        _tell({"error": str(error), "kind": "query", "type": type(error).__name__})
 
 
 def _connect(duckdb: Any, job: dict[str, Any]) -> Any:

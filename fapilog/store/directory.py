@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from fapilog.files.lock import PRIVATE_DIRECTORY
-from fapilog.store.manifest import SEGMENTS
+from fapilog.store.manifest import SEGMENTS, lock_store
+from fapilog.store.reserve import keep_reserve
 
 
 def make_store(store: Path) -> None:
@@ -23,3 +24,6 @@ def make_store(store: Path) -> None:
     Path(probe).unlink()
     if ours:  # a directory that already held other files may be somebody's repository
         (store / ".gitignore").write_text("*\n")
+    if (lock := lock_store(store)) is not None:
+        with lock:
+            keep_reserve(store)

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from fapilog.errors import StoreError, StoreNotFoundError
 from fapilog.files.lock import OPEN_FLAGS, PRIVATE_FILE, FileLock
 from fapilog.files.segment import Segment, is_segment, list_segments, sync_directory
+from fapilog.store.reserve import is_full, keep_reserve, replace_from_reserve
 
 FORMAT: Final = 2
 """Of the manifest, and of the Parquet files as what they say of themselves. 1 had all of these in one directory."""
@@ -62,6 +63,9 @@ class ParquetFile:
 
     footer_crc32: int | None = None
     """Of its footer, from the first byte of the metadata to the last of the file; None if nobody took it."""
+
+    crc32: int | None = None
+    """Of all its bytes; None if nobody took it."""
 
     format: int = 1
     """By which version of the layout it was written."""
@@ -173,7 +177,13 @@ class Manifest:
         """Make this the manifest of *store*, durably and in one step. Only the holder of `lock_store` may."""
         body: dict[str, Any] = {"format": FORMAT} | asdict(replace(self, sealed={})) | {"sealed": dict(self.sealed)}
         body["checksum"] = _checksum(body)
-        replace_file(store / MANIFEST, json.dumps(body, indent=1).encode())
+        content = json.dumps(body, indent=1).encode()
+        try:
+            replace_file(store / MANIFEST, content)
+        except OSError as error:
+            if not (is_full(error) and replace_from_reserve(store, MANIFEST, content)):
+                raise
+        keep_reserve(store, 2 * len(content))
 
     def without(self, segments: list[Segment], parquet: list[ParquetFile], *, now: float) -> Self:
         """The next generation, in which *segments* and *parquet* are no longer read."""
@@ -194,6 +204,10 @@ class Manifest:
     def newest_first(self) -> list[ParquetFile]:
         """The Parquet files in the order in which a query for the last records had best read them."""
         return sorted(self.parquet, key=lambda file: (file.newest or 0.0, file.name), reverse=True)
+
+    def file_names(self) -> set[str]:
+        """The names of all Parquet files that count, or did and are not deleted yet."""
+        return {file.name for file in self.parquet} | {entry.name.removeprefix(f"{PARQUET}/") for entry in self.retired}
 
     def live_segments(self, store: Path) -> list[Segment]:
         """The segments of *store* that readers read as they are."""
@@ -216,6 +230,7 @@ def strangers(store: Path) -> list[Path]:
         Path(entry.path)
         for entry in _scan(store / SEGMENTS)
         if not (is_segment(entry.name) or entry.name.endswith((".lock", ".tmp")) or entry.name == EMPTY_SEGMENT)
+        or not entry.is_file(follow_symlinks=False)
     ]
     for entry in _scan(store / PARQUET):
         inside = list(_scan(Path(entry.path))) if entry.name.startswith("date=") and entry.is_dir() else [entry]

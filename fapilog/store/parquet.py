@@ -8,7 +8,7 @@ DuckDB makes a bloom filter: that is what finds a trace by its id alone.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from fapilog.failpoints import hit
 from fapilog.files.lock import PRIVATE_DIRECTORY, PRIVATE_FILE
 from fapilog.files.segment import sync_directory
 from fapilog.store.manifest import FORMAT, PARQUET, ParquetFile, parquet_name
-from fapilog.store.rebuild import NOTE, footer_checksum
+from fapilog.store.rebuild import NOTE, checksum, footer_checksum
 from fapilog.store.schema import literal
 
 ROW_GROUP_ROWS: Final = 32_768
@@ -108,9 +108,10 @@ def write_parquet(
         for name, part in zip(names, parts, strict=True):
             content = {"format": FORMAT, **note, "files": names, "file": part.facts()}
             query = f"SELECT * FROM {records} WHERE {part.where} ORDER BY timestamp DESC"  # noqa: S608 - from constants
-            size = _write(store / PARQUET / name, connection, query, json.dumps(content))
-            crc = footer_checksum(store / PARQUET / name)
-            files.append(ParquetFile(name=name, size_bytes=size, footer_crc32=crc, format=FORMAT, **part.facts()))
+            path = store / PARQUET / name
+            size = _write(path, connection, query, json.dumps(content))
+            file = ParquetFile(name=name, size_bytes=size, format=FORMAT, **part.facts())
+            files.append(replace(file, footer_crc32=footer_checksum(path), crc32=checksum(path)))
             hit("store.parquet.renamed")
     except (OSError, duckdb.Error):
         for name in names:

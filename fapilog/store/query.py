@@ -24,14 +24,17 @@ from fapilog.store.manifest import (
     DamagedManifestError,
     Manifest,
     ParquetFile,
+    list_parquet,
     require_store,
     strangers,
 )
 from fapilog.store.matching import Record, Test, matcher
 from fapilog.store.models import LogQuery, LogRecord, Moment
+from fapilog.store.needed import needed_columns
 from fapilog.store.page import Page
 from fapilog.store.parser import parse
-from fapilog.store.rebuild import is_readable, is_sound, is_whole, load_or_rebuild
+from fapilog.store.rebuild import is_newer, is_readable, is_sound, is_whole, load_or_rebuild
+from fapilog.store.rejected import Inspector
 from fapilog.store.sandbox import SandboxLimits, SandboxQuery, job_of
 from fapilog.store.schema import (
     COLUMN_LIST,
@@ -98,6 +101,7 @@ class LogStore:
         self.warnings = []
         self._sound: set[tuple[str, int]] = set()
         self._broken: set[str] = set()
+        self._inspector = Inspector()
         spill = Path(tempfile.gettempdir()) / f"fapilog-{uuid.uuid4().hex}"  # DuckDB makes it if it ever needs it
         self._database = duckdb.connect(
             ":memory:",
@@ -120,7 +124,7 @@ class LogStore:
                 wrong only while rows are fetched from the relation is a `duckdb.Error`.
         """
         _require_select(query)
-        cursor = self._view()
+        cursor = self._view(statement=query)
         _add_views(cursor, query)
         try:
             return cursor.sql(query, params=params)
@@ -137,7 +141,7 @@ class LogStore:
         """
         _require_select(query)
         while True:
-            cursor = self._view()
+            cursor = self._view(statement=query)
             _add_views(cursor, query)
             try:
                 return _execute(cursor, query, params)
@@ -296,11 +300,15 @@ class LogStore:
             QueryError: *params* cannot be given. What is wrong with the query itself is raised by `answer`.
         """
         limits = limits or SandboxLimits()
-        paths: list[Path] = []
-        cursor = self._view()  # finds what is damaged
-        logs = self._logs(cursor, None, None, paths)
-        views = {"logs": logs, **{name: view_query(name) for name in VIEWS}}
-        return SandboxQuery(job_of(query, params, limits, views=views, paths=paths), limits, self.warnings)
+
+        def job() -> tuple[dict[str, Any], list[str]]:
+            paths: list[Path] = []
+            cursor = self._view()  # finds what is damaged
+            logs = self._logs(cursor, None, None, paths=paths)
+            views = {"logs": logs, **{name: view_query(name) for name in VIEWS}}
+            return job_of(query, params, limits, views=views, paths=paths), self.warnings
+
+        return SandboxQuery(job, limits, blames=self._blames)
 
     def close(self) -> None:
         """Let go of DuckDB. Relations that were got from here can no longer be read."""
@@ -339,26 +347,30 @@ class LogStore:
     ) -> list[tuple[Any, ...]]:
         """Run a statement of ours over `logs`; what is older than *since* or not older than *until* may be missing."""
         while True:
-            cursor = self._view(since, until)
+            cursor = self._view(since, until, statement)
             try:
                 return cursor.execute(statement, values).fetchall()
             except duckdb.Error as error:
                 if not self._blames_a_file(error):
                     raise _query_error(error) from error
 
-    def _view(self, since: datetime | None = None, until: datetime | None = None) -> duckdb.DuckDBPyConnection:
+    def _view(
+        self, since: datetime | None = None, until: datetime | None = None, statement: str | None = None
+    ) -> duckdb.DuckDBPyConnection:
         """Make a connection in which `logs` is the store as it is now, or the part from *since* to *until*.
 
-        Each query has its own, so none disturbs another.
+        Each query has its own, so none disturbs another; for one *statement* it may have no other columns than that
+        reads.
         """
         cursor = self._database.cursor()
         cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
+        needed = None if statement is None else needed_columns(cursor, statement)
         try:
-            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
+            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
             self._find_broken(cursor)
             try:
-                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until)}")
+                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed)}")
             except duckdb.Error as error:
                 raise _query_error(error) from error
         return cursor
@@ -368,9 +380,10 @@ class LogStore:
         cursor: duckdb.DuckDBPyConnection,
         since: datetime | None,
         until: datetime | None,
+        needed: frozenset[str] | None = None,
         paths: list[Path] | None = None,
     ) -> str:
-        """Compose the view, and add to *paths* the files it reads.
+        """Compose the view, of live lines with those columns alone that are *needed*; add to *paths* what it reads.
 
         The manifest comes before the list of segments: a segment that becomes Parquet in between is still there.
         """
@@ -398,18 +411,28 @@ class LogStore:
             elif segment.size_bytes:
                 if is_torn(path, segment):
                     self.warnings.append(f"{str(path)!r} ends within a line, which was left out")
+                if lines := self._inspector.lines(path):
+                    are = "line that is no record, which was" if lines == 1 else "lines that are no records, which were"
+                    self.warnings.append(f"{str(path)!r} has {lines} {are} left out")
                 live.append(file_literal(path))
                 segments.append(path)
                 limit = max(limit, longest_line(path, segment.size_bytes, at_least=MAX_LINE_BYTES))
         if paths is not None:
             paths += [*parquet, *segments]
         self.warnings += [
-            f"{str(path)!r} is no file of this version of the store and was left out" for path in strangers(self.path)
+            f"{str(path)!r} is no file of this version of the store and was left out"
+            for path in [*strangers(self.path), *self._newer(manifest, cursor)]
         ]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit)))
+            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit), needed))
         return logs_query(sources)
+
+    def _newer(self, manifest: Manifest, cursor: duckdb.DuckDBPyConnection) -> list[Path]:
+        """Find the Parquet files that a later version wrote and *manifest* does not know."""
+        named = manifest.file_names()
+        paths = (self.path / PARQUET / name for name in list_parquet(self.path) if name not in named)
+        return [path for path in paths if is_newer(path, cursor)]
 
     def _is_sound(self, file: ParquetFile) -> bool:
         if (file.name, file.size_bytes) not in self._sound:
@@ -420,14 +443,15 @@ class LogStore:
 
     def _blames_a_file(self, error: duckdb.Error) -> bool:
         """Whether *error* comes of a Parquet file that looked sound and is not; it is left out from now on."""
+        return self._blames(type(error).__name__, str(error))
+
+    def _blames(self, kind: str, text: str) -> bool:
+        """The same for an error of DuckDB's class *kind*, which says *text*."""
         names = {name for name, _ in self._sound} - self._broken
-        if isinstance(error, duckdb.InvalidInputException):
-            found = {name for name in names if name in str(error)}
-        elif type(error) is duckdb.Error:  # what DuckDB's reader of Parquet says of some damage, without a name
+        found = {name for name in names if name in text} if kind == "InvalidInputException" else set()
+        if not found and (kind == "Error" or "in Parquet file" in text):  # of some damage it gives no name
             cursor = self._database.cursor()
             found = {name for name in names if not is_whole(self.path / PARQUET / name, cursor)}
-        else:
-            return False
         self._broken |= found
         return bool(found)
 

@@ -25,6 +25,7 @@ NOTE: Final = "fapilog"
 """The key under which a Parquet file says what it was made from."""
 
 _MAGIC: Final = b"PAR1"
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 def load_or_rebuild(store: Path, connection: duckdb.DuckDBPyConnection, *, now: float) -> tuple[Manifest, str | None]:
@@ -68,6 +69,19 @@ def footer_checksum(path: Path) -> int | None:
             file.seek(end - length)
             return zlib.crc32(file.read(length))
     return None
+
+
+def checksum(path: Path) -> int:
+    """Return the CRC-32 of all bytes of the file at *path*.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return crc
 
 
 def is_readable(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:

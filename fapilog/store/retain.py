@@ -27,6 +27,7 @@ from fapilog.store.manifest import (
     lock_store,
     require_store,
 )
+from fapilog.store.reserve import has_room, is_full
 
 DEFAULT_MAX_BYTES: Final = 2 * 1024**3
 DEFAULT_MAX_AGE_DAYS: Final = 30.0
@@ -345,15 +346,21 @@ def sweep(store: Path, manifest: Manifest, *, grace_seconds: float, now: float) 
     database = store / DATABASE
     if stale and database.exists():
         # Its view still counts on these files. The next compaction renews it; where none comes, it has to go, as only
-        # DuckDB could write another and a process that logs does not load it.
-        if any(abs(now - entry.at) >= STALE_VIEW_SECONDS for entry in stale):
+        # DuckDB could write another and a process that logs does not load it. On a full disk it goes at once.
+        if any(abs(now - entry.at) >= STALE_VIEW_SECONDS for entry in stale) or not has_room(store):
             database.unlink(missing_ok=True)
         else:
             due = [entry for entry in due if entry not in stale]
     if not due:
         return manifest, 0
     manifest = replace(manifest, oldest_view=max([manifest.oldest_view, *(entry.generation for entry in due)]))
-    manifest.save(store)  # before the files go, so that a view which counts on them fails rather than lacks records
+    try:
+        manifest.save(store)  # before the files go, so that a view which counts on them fails rather than lacks records
+    except OSError as error:
+        if not is_full(error) or not database.exists():
+            raise
+        database.unlink()  # that makes room, and the next compaction makes another
+        manifest.save(store)
     for entry in due:
         hit("store.sweep.unlink")
         path = store / entry.name

@@ -9,16 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import anyio
 import anyio.to_thread
 
 from fapilog.errors import QueryError, QueryLimitError
+
+Job: TypeAlias = Callable[[], tuple[dict[str, Any], list[str]]]
+"""Describes what a child is to do, over the store as it is now, and says what had to be left out."""
 
 _SCRIPT: Final = Path(__file__).with_name("confined.py")
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -71,29 +74,21 @@ class SandboxQuery:
     As a context manager, or with `aanswer`, it is ended when the asker leaves.
     """
 
-    def __init__(self, job: Mapping[str, Any], limits: SandboxLimits, warnings: Sequence[str]) -> None:
-        """Start the child that runs *job*."""
+    def __init__(self, job: Job, limits: SandboxLimits, *, blames: Callable[[str, str], bool]) -> None:
+        """Start the child.
+
+        Args:
+            job: Describes to it what to do.
+            limits: How much it may take.
+            blames: Says whether an error of DuckDB's, its class and its text, comes of a damaged file, which *job*
+                leaves out from then on.
+        """
+        self._job = job
         self._limits = limits
-        self._warnings = tuple(warnings)
+        self._blames = blames
         self._lock = threading.Lock()
         self._cancelled = False
-        self._process = subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, "-I", "-S", str(_SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
-            start_new_session=True,  # what is typed at our terminal is not for it
-        )
-        try:
-            assert self._process.stdin is not None  # noqa: S101 - it is a pipe
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(json.dumps(dict(job), allow_nan=False).encode() + b"\n")
-                self._process.stdin.flush()
-        except BaseException:
-            self.cancel()
-            raise
+        self._process, self._warnings = self._start()
 
     def answer(self) -> SandboxAnswer:
         """Wait for the answer, once.
@@ -102,11 +97,16 @@ class SandboxQuery:
             QueryLimitError: It took too long or too much memory, or was cancelled.
             QueryError: It may not be asked, or DuckDB refuses it.
         """
-        try:
-            lines = self._read()
-        finally:
-            self._end()
-        return self._understand(lines)
+        while True:
+            try:
+                lines = self._read()
+            finally:
+                self._end()
+            if self._cancelled or not self._is_of_a_file(lines):
+                return self._understand(lines)
+            self._process, self._warnings = self._start()
+            if self._cancelled:
+                self.cancel()
 
     async def aanswer(self) -> SandboxAnswer:
         """Wait for the answer without holding up the event loop; a cancelled task ends the query at once.
@@ -135,6 +135,32 @@ class SandboxQuery:
         self.cancel()
         self._end()
 
+    def _start(self) -> tuple["subprocess.Popen[bytes]", tuple[str, ...]]:
+        job, warnings = self._job()
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            [sys.executable, "-I", "-S", str(_SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+            start_new_session=True,  # what is typed at our terminal is not for it
+        )
+        try:
+            assert process.stdin is not None  # noqa: S101 - it is a pipe
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(job, allow_nan=False).encode() + b"\n")
+                process.stdin.flush()
+        except BaseException:
+            process.kill()
+            raise
+        return process, tuple(warnings)
+
+    def _is_of_a_file(self, lines: list[bytes]) -> bool:
+        """Whether there is no answer but an error, and that for a damaged file."""
+        last = _last(lines)
+        return last.get("kind") == "query" and self._blames(last["type"], last["error"])
+
     def _read(self) -> list[bytes]:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         descriptor = self._process.stdout.fileno()
@@ -160,13 +186,12 @@ class SandboxQuery:
         return bytes(found).splitlines()
 
     def _understand(self, lines: list[bytes]) -> SandboxAnswer:
-        lines = lines[1:]
-        last: Any = json.loads(lines[-1]) if lines else None
-        if isinstance(last, dict) and "end" in last:
-            head = json.loads(lines[0])
-            rows = [json.loads(line) for line in lines[1:-1]]
+        last = _last(lines)
+        if "end" in last:
+            head = json.loads(lines[1])
+            rows = [json.loads(line) for line in lines[2:-1]]
             return SandboxAnswer(head["columns"], head["types"], rows, last["end"], self._warnings)
-        if isinstance(last, dict) and last.get("kind") in ("query", "refused"):
+        if last.get("kind") in ("query", "refused"):
             raise QueryError(str(last["error"]).strip())
         if self._cancelled:
             raise QueryLimitError("the query was cancelled")
@@ -181,6 +206,15 @@ class SandboxQuery:
                     with contextlib.suppress(OSError):
                         pipe.close()
             self._process.wait()
+
+
+def _last(lines: list[bytes]) -> dict[str, Any]:
+    """Return what the child said last after that it was ready; nothing if it was ended before it could."""
+    with contextlib.suppress(ValueError):  # half a line
+        last: Any = json.loads(lines[-1]) if len(lines) > 1 else None
+        if isinstance(last, dict):
+            return last
+    return {}
 
 
 def job_of(

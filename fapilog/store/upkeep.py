@@ -34,6 +34,7 @@ CHILD_BYTES: Final = 320 * 1024 * 1024
 
 Compaction = Literal["auto", "inline", "off"]
 
+_NO_BOUNDS: Final = Bounds(max_bytes=None, max_age_days=None)
 _VIEW_SECONDS: Final = 300.0
 _STEP_SECONDS: Final = 0.1
 _ENDING_SECONDS: Final = 3.0
@@ -118,7 +119,7 @@ class Upkeep:
         if self._compaction == "off" or (waits and self._failed) or not self._can_compact():
             retain(self._store, self._bounds)
         elif waits or (reason := due(self._store, self._bounds, compact_bytes=self._compact_bytes)) is None:
-            return
+            retain(self._store, _NO_BOUNDS)  # what was replaced a while ago goes now: the disk may be full
         elif self._compaction == "inline":
             from fapilog.store.compact import compact  # noqa: PLC0415 - it loads DuckDB, as was asked for
 

@@ -29,7 +29,7 @@ from fapilog.store.manifest import (
     strangers,
 )
 from fapilog.store.query import LogStore
-from fapilog.store.rebuild import footer_checksum, is_sound, load_or_rebuild
+from fapilog.store.rebuild import checksum, footer_checksum, is_sound, load_or_rebuild
 from fapilog.store.schema import MAX_LINE_BYTES, file_literal, lines_query, parquet_query
 
 _TRIES: Final = 5
@@ -81,9 +81,10 @@ class _ChangedError(Exception):
 def verify(path: str | os.PathLike[str], *, progress: Progress = lambda _done, _total: None) -> Verification:
     """Read everything in the store in the directory *path*, and say what is wrong with it.
 
-    Checks the manifest and its checksum; of each Parquet file its size, its columns, every value, and that its records
-    are as many and as old as the manifest says; of each segment, that its lines are records; that no two records have
-    one id; that ``logs.duckdb`` shows as many records as there are; and what is there that belongs to nothing.
+    Checks the manifest and its checksum; of each Parquet file its size, its bytes, its columns, every value, and that
+    its records are as many and as old as the manifest says; of each segment, that its lines are records; that no two
+    records have one id; that ``logs.duckdb`` shows as many records as there are; and what is there that belongs to
+    nothing.
 
     Raises:
         StoreNotFoundError: There is none.
@@ -171,6 +172,9 @@ class _Check:
         if file.footer_crc32 is not None and footer_checksum(path) != file.footer_crc32:
             self._wrong(name, f"its footer is not the one that was written; it had {file.rows:,} records")
             return
+        if file.crc32 is not None and checksum(path) != file.crc32:
+            self._wrong(name, f"its bytes are not those that were written; it had {file.rows:,} records")
+            return
         try:
             rows, oldest, newest, *_ = self._one(
                 "SELECT count(*), epoch(min(timestamp)), epoch(max(timestamp)), max(COLUMNS(*)) "  # noqa: S608 - quoted
@@ -220,8 +224,7 @@ class _Check:
             self._wrong(name, f"{said} left out")
 
     def _strays(self) -> None:
-        named = {file.name for file in self.manifest.parquet}
-        named |= {entry.name.removeprefix(f"{PARQUET}/") for entry in self.manifest.retired}
+        named = self.manifest.file_names()
         for name in list_parquet(self.store):
             if name not in named:
                 self._odd(f"{PARQUET}/{name}", "belongs to nothing, as after a killed compaction; the next deletes it")

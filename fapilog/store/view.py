@@ -10,6 +10,7 @@ import duckdb
 
 from fapilog.files.lock import PRIVATE_FILE
 from fapilog.store.manifest import DATABASE, EMPTY_SEGMENT, MANIFEST, SEGMENTS, Manifest, replace_file
+from fapilog.store.reserve import is_full
 from fapilog.store.schema import (
     VIEW_LINE_BYTES,
     file_literal,
@@ -55,4 +56,11 @@ def write_view(store: Path, manifest: Manifest, parquet: Sequence[Path]) -> None
         path = Path(directory) / DATABASE
         with duckdb.connect(str(path), config=CONFIG) as database:
             database.execute(f"CREATE VIEW logs AS SELECT * FROM ({logs}) WHERE ({fresh})")  # noqa: S608 - quoted
-        replace_file(store / DATABASE, path.read_bytes())
+        content = path.read_bytes()
+    try:
+        replace_file(store / DATABASE, content)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        (store / DATABASE).unlink(missing_ok=True)  # it makes room for the new one
+        replace_file(store / DATABASE, content)

@@ -174,7 +174,9 @@ def test_progress_ends_at_the_size_of_the_files(tmp_path: Path) -> None:
 
 def test_nothing_is_left_beside_what_was_imported(tmp_path: Path) -> None:
     import_lines(tmp_path / "store", [write(tmp_path / "a.log", {"time": WHEN})])
-    assert {path.name for path in _files(tmp_path / "store")} == {".gitignore", "import.lock", "0.lock", "0-1.jsonl"}
+    assert {path.name for path in _files(tmp_path / "store")} == {
+        *(".gitignore", "import.lock", "store.lock", "reserve", "0.lock", "0-1.jsonl"),
+    }
 
 
 def _files(directory: Path) -> Iterable[Path]:

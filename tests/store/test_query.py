@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import subprocess
@@ -275,3 +276,48 @@ def test_a_reader_sees_each_writers_records_in_full_up_to_some_moment(tmp_path: 
             stop.set()
             for thread in threads:
                 thread.join()
+
+
+def damage_json(store: Path) -> int:
+    """Make one value of `fields` in a Parquet file no JSON, which DuckDB does not say of which file; its records."""
+    record = {"timestamp": "2026-11-20T08:00:00.000000Z"}
+    lines = [json.dumps(record | {"id": f"a-{number}", "n": math.sin(number)}) for number in range(2_000)]
+    (store / "segments").mkdir()
+    (store / "segments" / "0-1.jsonl").write_text("\n".join(lines) + "\n")
+    compact(store)
+    (file,) = store.rglob("*.parquet")
+    content = file.read_bytes()
+    for position in range(4, len(content), 101):
+        file.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
+        try:
+            duckdb.read_parquet(str(file)).max("fields").fetchall()
+        except duckdb.InvalidInputException as error:
+            if "in Parquet file" in str(error):
+                return len(lines)
+        except duckdb.Error:
+            continue
+    pytest.fail("nothing was damaged so")
+
+
+def test_a_damaged_value_that_is_read_as_json_fails_no_query(tmp_path: Path) -> None:
+    left_out = f"is damaged and was left out, with {damage_json(tmp_path)} records"
+    (tmp_path / "segments" / "1-1.jsonl").write_text('{"event":"live"}\n')
+    with LogStore(tmp_path) as store:
+        answer = store.sandbox("select event, max(fields) from logs group by event").answer()
+        assert answer.rows == [["live", "{}"]]
+        assert left_out in answer.warnings[0]
+    with LogStore(tmp_path) as store:
+        assert list(store.rows("select event, max(fields) from logs group by event")) == [("live", "{}")]
+        assert left_out in store.warnings[0]
+
+
+def test_a_parquet_file_of_a_later_version_that_no_manifest_has_is_told_of(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    compact(tmp_path)
+    (file,) = tmp_path.rglob("*.parquet")
+    later = file.with_name("20961120T080000-00000000.parquet")
+    note = '{"format":9,"generation":1,"segments":{},"file":{}}'
+    duckdb.execute(f"COPY (SELECT 1 AS a) TO '{later}' (FORMAT parquet, KV_METADATA {{fapilog: '{note}'}})")
+    with LogStore(tmp_path) as store:
+        assert events(store) == ["one"]
+        assert store.warnings == [f"{str(later)!r} is no file of this version of the store and was left out"]

@@ -178,7 +178,7 @@ for query in job["queries"]:
         print("refused", type(error).__name__)
 """
     paths: list[Path] = []
-    logs = store._logs(store._view(), None, None, paths)
+    logs = store._logs(store._view(), None, None, paths=paths)
     job: dict[str, Any] = job_of("", None, SandboxLimits(), views={"logs": logs}, paths=paths)
     done = subprocess.run(
         [sys.executable, "-c", script],

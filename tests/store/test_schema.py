@@ -116,7 +116,9 @@ def test_what_is_no_object_is_left_out(tmp_path: Path) -> None:
         *(b"", b"   ", b"null", b"1", b'"text"', b"[1]", b'{"torn": ', b"\0" * 1000, b'{"event": "\xff"}', b"{} {}"),
         b'{"event": "whole"}',
     ]
-    assert [row["event"] for row in rows(store_of(tmp_path, *lines))] == ["whole"]
+    with LogStore(store_of(tmp_path, *lines)) as store:
+        assert list(store.rows("select event from logs")) == [("whole",)]
+        assert list(store.rows("select event from logs where fields = '{}'")) == [("whole",)]
 
 
 def test_a_segment_that_ends_in_zeros_loses_no_record_before_them(tmp_path: Path) -> None:
@@ -183,3 +185,74 @@ def test_nothing_of_any_record_is_lost_nor_told_twice(batch: list[dict[str, Any]
     for row, before in zip(rows(store, "select * from logs order by id::int"), live, strict=True):
         for name in NAMES:
             assert row[name] == before[name] or float(row[name]) == float(before[name]), name  # 1e16 is 1e+16
+
+
+ODD = [
+    *(
+        "text",
+        "",
+        "null",
+        "7",
+        "7.0",
+        " ",
+        "é\u2028\x00",
+        0,
+        7,
+        -1,
+        7.5,
+        99_999,
+        2**63,
+        2**64,
+        1e15,
+        True,
+        False,
+        None,
+    ),
+    *(
+        [],
+        [1, "a"],
+        {},
+        {"a": None},
+        "2026-11-20T08:00:00Z",
+        "2026-11-20 08:00:00.1Z",
+        "2026-11-20Z",
+        "0000-01-01T00:00:00Z",
+    ),
+    *(
+        "0001-01-01T00:00:00Z",
+        "0010-01-01T00:00:00Z",
+        "1026-11-20T08:00:00Z",
+        "2026-11-20T08:00:00",
+        "2026-11-20T08:00:00+02Z",
+    ),
+    *(
+        "12026-01-01T00:00:00Z",
+        "0101-01-01 00:00:00Z\n",
+        "Z",
+        "2026-11-20T08:00:00\nZ",
+        "2026-11-20T25:00:00Z",
+        "-infinityZ",
+    ),
+]
+
+
+def test_a_column_is_the_same_whichever_others_are_asked_for(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"id": f"{number}", **dict.fromkeys(NAMES[:4] + NAMES[5:], value)})
+        for number, value in enumerate(ODD)
+    ]
+    store_of(
+        tmp_path,
+        *(line.encode() for line in lines),
+        b'{"id":"twice","id":"x","level":"a","level":"b"}',
+        b'{"LEVEL":"c"}',
+    )
+    every = rows(tmp_path, "select * from logs order by id")
+    for name in NAMES:
+        for names in ({name, "id"}, {name, "id", "timestamp", "duration_ms"}):
+            query = f"select {', '.join(sorted(names))} from logs order by id"  # noqa: S608 - our columns
+            assert rows(tmp_path, query) == [{each: row[each] for each in sorted(names)} for row in every], name
+    compact(tmp_path)
+    assert rows(tmp_path, "select * exclude (fields) from logs order by id") == [
+        {name: row[name] for name in NAMES} for row in every
+    ]

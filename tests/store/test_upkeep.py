@@ -79,6 +79,16 @@ def test_files_that_wait_to_be_deleted_are_a_reason(tmp_path: Path) -> None:
     assert reason(tmp_path, later=1_000) == "files are to be deleted"
 
 
+def test_what_was_replaced_is_deleted_without_a_child_once_no_query_needs_it(tmp_path: Path) -> None:
+    segment(tmp_path, "0-1.jsonl")
+    compact(tmp_path, clock=lambda: time.time() - 61)
+    assert (tmp_path / "segments" / "0-1.jsonl").exists()
+    upkeep = Upkeep(tmp_path, FREE)
+    upkeep._look()
+    upkeep.close()
+    assert not (tmp_path / "segments" / "0-1.jsonl").exists()
+
+
 def test_a_view_that_is_behind_is_a_reason(tmp_path: Path) -> None:
     for day in (1, 2):
         segment(tmp_path, f"0-{day}.jsonl", day=18 + day)

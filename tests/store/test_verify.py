@@ -76,6 +76,22 @@ def test_a_flipped_byte_within_a_value_is_a_problem(store: Path) -> None:
     with parquet(store).open("r+b") as file:
         file.seek(40)
         file.write(b"\xff" * 60)
+    assert said(verify(store)) == ["its bytes are not those that were written; it had 3 records"]
+
+
+def test_any_flipped_bit_of_a_parquet_file_is_a_problem(store: Path) -> None:
+    content = parquet(store).read_bytes()
+    for position in range(0, len(content), 97):
+        parquet(store).write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        assert not verify(store).ok, position
+
+
+def test_what_cannot_be_read_of_a_file_whose_sum_nobody_took_is_a_problem(store: Path) -> None:
+    with parquet(store).open("r+b") as file:
+        file.seek(40)
+        file.write(b"\xff" * 60)
+    manifest = Manifest.load(store)
+    replace(manifest, parquet=(replace(manifest.parquet[0], crc32=None),)).save(store)
     (problem,) = said(verify(store))
     assert problem.startswith("cannot be read, with 3 records: ")
 
