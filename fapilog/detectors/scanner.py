@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from fapilog.detectors import Detector, holds, texts
+from fapilog.detectors import Detector, holds, tables, texts, urls
 from fapilog.detectors.names import Names
 
 Found: TypeAlias = tuple[int, int, str]
@@ -111,7 +111,7 @@ class Scanner:
 
     def _spans(self, said: str) -> list[Found]:
         found: list[Found] = []
-        if self._texts and (":" in said or "=" in said or holds(said, _BETWEEN)):
+        if self._texts and (":" in said or "=" in said or "\n" in said or holds(said, _BETWEEN)):
             low = said.lower()
             if "\\u" in low:
                 low = texts.unescaped(low)
@@ -124,15 +124,17 @@ class Scanner:
                     found += texts.flags(said, self._maybe, self._weigh)
                 if "</" in said:
                     found += texts.elements(said, self._rule)
+                if "\n" in said:
+                    found += tables.cells(said, self._rule)
                 if "input_value=" in said:
                     found += texts.invalid(said, self._rule)
         if self._hides is not None and "=" in said and ("?" in said or "#" in said):
-            found += [(start, end, "url_parameter") for start, end in texts.parameters(said, self._hides)]
+            found += [(start, end, "url_parameter") for start, end in urls.parameters(said, self._hides)]
         if self._hides is not None:
             if "://" in said:
-                found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
+                found += [(start, end, "url_userinfo") for start, end in urls.userinfo(said)]
             if ("%" in said and ("40" in said or "@" in said)) or "\\/" in said:
-                found += [(start, end, "url_userinfo") for start, end in texts.escaped_userinfo(said)]
+                found += [(start, end, "url_userinfo") for start, end in urls.escaped_userinfo(said)]
         if self._credentials and len(said) >= _SHORTEST_WITH_WORD and self._may_hold_credential(said):
             cut = _CUT.search(said)
             if cut:  # of a credential that was cut not enough may be left to know it by
