@@ -15,6 +15,7 @@ _GLANCE_OF_MORE: Final = 256
 _CUT: Final = re.compile(r"<\+[0-9]+ more>\Z")
 _BREAK: Final = re.compile(r"[\s\"'<>,;]")
 _MAX_CUT: Final = 512
+_MAX_MARKER: Final = 32
 
 _SHORTEST: Final = 16
 """No credential is shorter, but for those that say what they are."""
@@ -23,7 +24,7 @@ _SHORTEST_WITH_WORD: Final = 10
 _BETWEEN: Final = ("',", '",', "--", "->", "</", "%3")
 """What else stands between a name and its value, or before a name."""
 
-_WORDS: Final = ("earer", "EARER", "asic", "ASIC", "PRIVATE KEY", "more>")
+_WORDS: Final = ("earer", "EARER", "asic", "ASIC", "PRIVATE KEY")
 _RUN: Final = "a" * _SHORTEST
 _RUNS: Final = bytes(97 if chr(code).isalnum() or chr(code) in "_-" else code for code in range(128)) + bytes(
     range(128, 256)
@@ -135,13 +136,14 @@ class Scanner:
                 found += [(start, end, "url_userinfo") for start, end in urls.userinfo(said)]
             if ("%" in said and ("40" in said or "@" in said)) or "\\/" in said:
                 found += [(start, end, "url_userinfo") for start, end in urls.escaped_userinfo(said)]
-        if self._credentials and len(said) >= _SHORTEST_WITH_WORD and self._may_hold_credential(said):
-            cut = _CUT.search(said)
+        if self._credentials and len(said) >= _SHORTEST_WITH_WORD:
+            cut = _CUT.search(said, len(said) - _MAX_MARKER) if said.endswith(" more>") else None
             if cut:  # of a credential that was cut not enough may be left to know it by
                 run = _BREAK.split(said[max(0, cut.start() - _MAX_CUT) : cut.start()])[-1]
                 if holds(run, self._literals):
                     found.append((cut.start() - len(run), cut.start(), "cut"))
-            _look(self._credentials, said, found)
+            if self._may_hold_credential(said):
+                _look(self._credentials, said, found)
         if self.more:
             _look(self.more, said, found)
         if found:
@@ -157,7 +159,7 @@ class Scanner:
             return False
         if _RUN not in said.encode("utf-8", "replace").translate(_RUNS).decode("latin-1"):
             return False
-        return holds(said, self._literals)
+        return len(said) > _GLANCE or holds(said, self._literals)  # in a long text each is looked for once
 
 
 def _look(detectors: Iterable[Detector], said: str, found: list[Found]) -> None:
