@@ -20,6 +20,9 @@ _MAX_MARKER: Final = 32
 _SHORTEST: Final = 16
 """No credential is shorter, but for those that say what they are."""
 
+_PLAIN: Final = re.compile(r"[\w./]*+(?:(?: (?<![rcRC] )|-(?!-))[\w./]++)*+").fullmatch
+"""A short text of these has nothing between a name and a value, and no ``Bearer`` or ``Basic`` before anything."""
+
 _SHORTEST_WITH_WORD: Final = 10
 _BETWEEN: Final = ("',", '",', "--", "->", "</", "%3")
 """What else stands between a name and its value, or before a name."""
@@ -101,9 +104,13 @@ class Scanner:
         """Find what is secret in a text, in order: where it begins and ends, and its rule."""
         if text in self.seen:
             return []
-        # A short word has nothing between a name and a value.
-        is_word = len(text) < _SHORTEST and not self.more and text.replace("-", "").replace("_", "").isalnum()
-        found = [] if is_word else self._spans(text)
+        # A word has neither, and is told quicker.
+        is_plain = (
+            len(text) < _SHORTEST
+            and not self.more
+            and (text.replace("-", "").replace("_", "").isalnum() or _PLAIN(text))
+        )
+        found = [] if is_plain else self._spans(text)
         if not found and len(text) <= _MAX_SEEN_LENGTH:
             if len(self.seen) >= _MAX_SEEN:
                 self.seen.clear()
