@@ -136,6 +136,8 @@ class Scanner:
                     found += tables.cells(said, self._rule)
                 if "input_value=" in said:
                     found += texts.invalid(said, self._rule)
+        if self._texts and " '" in said:
+            found += texts.statements(said, self._rule)
         if self._hides is not None and "=" in said and ("?" in said or "#" in said):
             found += [(start, end, "url_parameter") for start, end in urls.parameters(said, self._hides)]
         if self._hides is not None:

@@ -35,7 +35,7 @@ _DOUBLED: Final = re.compile(r"(\"\"|'')(?=[^\s,;:&}\])>\"'])")
 _OPENED: Final = re.compile(r"[\w.]{0,64}[\[({]")
 _BRACKETS: Final = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|[\[\](){}]", re.DOTALL)
 _SCHEME: Final = re.compile(
-    r"(?:Bearer|Basic|Token|Digest|Api-?Key|Key|Negotiate|NTLM|OAuth|Signature|Hawk|DPoP|AWS4-HMAC-SHA256|SharedKey)"
+    r"(?:Bearer|Basic|Token|Digest|Api-?Key|Key|Negotiate|NTLM|OAuth|Signature|Hawk|DPoP|AWS4-HMAC-SHA256|SharedKey|![A-Za-z][\w/.\-]{0,31})"
     r"(?:[ \t]{1,8}|%20|\+)(?=\S)",
     re.IGNORECASE,
 )
@@ -70,6 +70,18 @@ _MAX_WEIGHED: Final = 256
 NOTHING: Final = frozenset(
     {"none", "null", "nil", "undefined", "-", "''", '""', "***", "****", "[redacted]", "redacted"}
 )
+_STATES: Final = frozenset(
+    """
+    expired invalid valid missing required revoked rejected absent unset empty true false yes no ok failed
+    """.split()  # noqa: SIM905 - as the others are written
+)
+"""What a text says of a secret rather than the secret itself, where it has no quotes."""
+
+_STATEMENT: Final = re.compile(
+    r"\b(?:PASSWORD|(?i:identified\s{1,4}by(?:\s{1,4}password)?"
+    r"|(?:with|login|encrypted|unencrypted|role|user)\s{1,4}password))\s{1,4}(?=')"
+)
+_LONGEST_NOTHING: Final = 16
 _FLAG: Final = re.compile(r"(?<![\w\-])--?([A-Za-z][\w\-]{1,63})[ \t]{1,4}(?![\-\s])")
 _ELEMENT: Final = re.compile(
     r"<(?:[\w\-]{1,32}:)?(?:"
@@ -101,7 +113,8 @@ def pairs(text: str, secret: Secret, weigh: Weigh = _always) -> Iterator[tuple[i
         if match["gap"].lstrip()[:1] == "," and _MEMBER.match(text, end):  # "Cookie", "value": …
             continue
         at = end
-        if at > start and text[start:at].lower() not in NOTHING:
+        said = text[start:at].lower() if at - start <= _LONGEST_NOTHING else "…"
+        if said and said not in NOTHING and (start != match.end() or said.rstrip(".!") not in _STATES):
             yield start, at, rule
 
 
@@ -231,6 +244,13 @@ def flags(text: str, secret: Secret, weigh: Weigh = _always) -> Iterator[tuple[i
             start, end = _value(text, match.end(), "")
             if end > start and weigh(match[1], text[start : min(end, start + _MAX_WEIGHED)], start == match.end()):
                 yield start, end, rule
+
+
+def statements(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
+    """Find the passwords in statements of SQL: ``IDENTIFIED BY 'hunter2'``, ``WITH PASSWORD 'hunter2'``."""
+    rule = secret("password")
+    for match in _STATEMENT.finditer(text) if rule else ():
+        yield *_value(text, match.end(), ""), str(rule)
 
 
 def elements(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:

@@ -20,6 +20,7 @@ DETECTORS: dict[str, Callable[[str], Any]] = {
     "flags": lambda text: texts.flags(text, REDACT._rule),
     "elements": lambda text: texts.elements(text, REDACT._rule),
     "named": lambda text: texts.named(text, REDACT._rule),
+    "statements": lambda text: texts.statements(text, REDACT._rule),
     "cells": lambda text: tables.cells(text, REDACT._rule),
     "invalid": lambda text: texts.invalid(text, REDACT._rule),
     "userinfo": urls.userinfo,
@@ -90,6 +91,7 @@ ATTACKS = (
     *("|", "a|", "|a", "\\|", "|-", "--", "a,", "a,b\n", "a,password\n", "|password|\n", "|password|value|\n", "|--\n"),
     *('a,"', '""', '""password"":""', '""a', 'password:""a\\', "password\n:", "password\n: a\n", "key=a,value="),
     *("key=password,value=", "value=a,key=", "ftp://a:", "ftp://a:b ", "ftp://a:b'", "akeykey=", "aaaavalue=a"),
+    *("PASSWORD 'a", "identified  by  ", "with password ", "PASSWORD ''", "password: !a "),
     *("1.2.3.4=", "version 1.2.3.4", "client_ip 1.2.3.4 ", "2001:db8::1 ", "12::", "fe80::1 "),
 )
 
