@@ -17,6 +17,8 @@ BARS = {
     "times bare structlog + orjson": 2.2,
     "microseconds a request over the bare app": 16.0,
     "megabytes with configure_logging over without": 10.0,
+    "microseconds of redaction by names": 0.4,
+    "microseconds of redaction in all, texts new": 1.5,
 }
 """What fapilog promises of itself: at least the first, at most the others."""
 
@@ -32,6 +34,7 @@ def main() -> int:
     _print_machine(result["machine"])
     result["throughput"] = compare_throughput(records=1_000 if quick else 50_000, rounds=2 if quick else 9)
     result["calls"] = compare_calls(number=1_000 if quick else 30_000, rounds=2 if quick else 7)
+    result["redaction"] = compare_redaction(["--records=500", "--rounds=2"] if quick else [])
     result["request"] = compare_requests(["--requests=200", "--rounds=2"] if quick else [])
     result["memory"] = compare_memory(["--records=5000"] if quick else [])
     if quick:
@@ -75,6 +78,19 @@ def compare_calls(*, number: int, rounds: int) -> Any:
     return found
 
 
+def compare_redaction(arguments: list[str]) -> Any:
+    """Print what default redaction costs a record in which nothing is secret."""
+    found = in_fresh_process("benchmarks.redaction", *arguments)
+    print("\nDefault redaction of a clean record of 5 keywords, two of them short texts: microseconds\n")
+    for key, name in (
+        ("names_us", "names"),
+        ("again_us", "in all, texts met before"),
+        ("new_us", "in all, each text new"),
+    ):
+        print(f"  {name:<40}{_spread(found[key]):>22}", flush=True)
+    return found
+
+
 def compare_requests(arguments: list[str]) -> Any:
     """Print what a request costs more."""
     found = in_fresh_process("benchmarks.request", *arguments)
@@ -111,6 +127,8 @@ def bars(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "times bare structlog + orjson": result["throughput"][BARE_STRUCTLOG]["ratio"]["median"],
         "microseconds a request over the bare app": result["request"]["over_bare_us"]["median"],
         "megabytes with configure_logging over without": max(result["memory"]["over_without_mb"].values()),
+        "microseconds of redaction by names": result["redaction"]["names_us"]["median"],
+        "microseconds of redaction in all, texts new": result["redaction"]["new_us"]["median"],
     }
     print("\nPromised\n")
     held = {}

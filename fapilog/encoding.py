@@ -18,6 +18,8 @@ What a value becomes:
 | dataclass, attrs, pydantic, msgspec model | an object of its fields but for ``repr=False``, ``exclude=True`` |
 | attrs field with a ``repr`` function | what that returns |
 | pydantic root model | what it holds |
+| field of pydantic with a serializer | what that returns; computed fields are there, too |
+| pydantic model with a ``model_serializer`` | what that returns |
 | `types.SimpleNamespace` | an object of its attributes |
 | exception | ``ValueError: the message`` |
 | class, function, module | its qualified name |
@@ -43,7 +45,6 @@ cut has how many keys are missing in ``_more_keys``.
 import array
 import collections
 import contextlib
-import dataclasses
 import datetime
 import decimal
 import enum
@@ -61,7 +62,7 @@ from urllib.parse import ParseResult, ParseResultBytes, SplitResult, SplitResult
 
 import orjson
 
-from fapilog import arrays
+from fapilog import arrays, models
 from fapilog.diagnostics import report
 from fapilog.excerpts import excerpt
 from fapilog.serializers import Lazy, serializer_of
@@ -212,7 +213,7 @@ def text(value: Any, limit: int = LIMITS.string) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value may raise SystemExit from __str__ and must not end the app
-        return _unprintable(type(value), error)
+        return models.unprintable(type(value), error)
 
 
 def cut(said: str, limit: int = LIMITS.string) -> str:
@@ -353,7 +354,7 @@ def _plain(value: Any, walk: _Walk, depth: int, above: tuple[int, ...]) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a value's own code must not reach the caller
-        return _unprintable(kind, error)
+        return models.unprintable(kind, error)
     if type(made) is str:
         walk.left -= len(made)
     return made
@@ -370,7 +371,7 @@ def _other(value: Any, kind: type, walk: _Walk, depth: int, above: tuple[int, ..
     for base, convert in _CONVERTERS:
         if issubclass(kind, base):
             return convert(value, walk, depth)
-    members = _members(value, kind)
+    members = models.members(value, kind)
     if members is None and not issubclass(kind, _SEQUENCES) and not issubclass(kind, _VIEWS):
         return _summary(value, kind, walk, depth, above)
     return _contained(value, members, walk, depth, above)
@@ -464,6 +465,8 @@ def _unfolded(value: Any, kind: type, walk: _Walk) -> Any:
         return _evaluated(value, walk)
     if issubclass(kind, enum.Enum):
         return value.value
+    if models.says_itself(kind):
+        return models.said(value, kind)
     return value.root if getattr(kind, "__pydantic_root_model__", False) is True else value
 
 
@@ -493,49 +496,6 @@ def _evaluated(value: Lazy, walk: _Walk) -> Any:
         made = f"<lazy failed: {cut(type(error).__name__, 200)}>"
     walk.made[id(value)] = (value, made)
     return made
-
-
-def _members(value: Any, kind: type) -> Mapping[Any, Any] | None:
-    """Return what an object is made of if it is a mapping, or a model: pydantic, dataclass, attrs or msgspec."""
-    if issubclass(kind, Mapping):
-        return value  # type: ignore[no-any-return]  # narrowed through its type: isinstance would call `__class__`
-    found: Iterable[str]
-    if (fields := getattr(kind, "__pydantic_fields__", None)) is not None:
-        found = [name for name, field in fields.items() if field.repr and not field.exclude]
-        extra = getattr(value, "__pydantic_extra__", None)
-        if type(extra) is dict and extra:
-            return {**_attributes(value, found), **extra}
-    elif getattr(kind, "__dataclass_fields__", None) is not None:
-        found = [field.name for field in dataclasses.fields(value) if field.repr]
-    elif (fields := getattr(kind, "__attrs_attrs__", None)) is not None:
-        told = {field.name: getattr(field, "repr", True) for field in fields}
-        members = _attributes(value, [name for name, how in told.items() if how is not False])
-        for name, how in told.items():
-            if callable(how):  # it says what may be seen of the field
-                members[name] = how(members[name])
-        return members
-    elif type(fields := getattr(kind, "__struct_fields__", None)) is tuple:
-        found = fields
-    elif issubclass(kind, tuple) and type(fields := getattr(kind, "_fields", None)) is tuple:
-        return dict(zip(map(str, fields), tuple.__iter__(value), strict=False))
-    elif issubclass(kind, types.SimpleNamespace):
-        found = tuple(vars(value))
-    else:
-        return None
-    return _attributes(value, found)
-
-
-def _attributes(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Read attributes: one that is not there is None, and one that raises costs itself alone."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = getattr(value, name, None)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a property may raise SystemExit
-            found[name] = _unprintable(type(value), error)
-    return found
 
 
 def _name(key: Any) -> str:
@@ -569,10 +529,6 @@ def _summary(value: Any, kind: type, walk: _Walk, depth: int, above: tuple[int, 
         return f"<{cut(_QUALNAME(kind), 200)}>"
     said = repr(value) if arrays.hides_itself(kind) else str(value)
     return walk.cut(said if type(said) is str else str.__str__(said), depth)
-
-
-def _unprintable(kind: type, error: BaseException) -> str:
-    return f"<unprintable {cut(_QUALNAME(kind), 200)}: {cut(_QUALNAME(type(error)), 200)}>"
 
 
 def _big(value: int, walk: _Walk, depth: int) -> str:

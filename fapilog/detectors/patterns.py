@@ -43,20 +43,12 @@ def pattern(source: str, name: str) -> Detector:
         expression = Expression(source)
     except ValueError as error:
         raise ConfigurationError(f"{where} is no regular expression: {error}") from None
-    tree = expression.tree
-    if tree.getwidth()[0] == 0:
+    if expression.tree.getwidth()[0] == 0:
         raise ConfigurationError(f"{where} matches the empty text; say what there must be at least")
-    fault = _fault(tree)
-    if fault:
-        raise ConfigurationError(
-            f"{where} may take exponential time: {fault}; write it without, or possessively (`a++`)"
-        )
-    window = _window(expression, list(itertools.islice(_attacks(tree), _MAX_ATTACKS)))
-    if window == 0:
-        raise ConfigurationError(
-            f"{where} takes more than {TRIAL_SECONDS * 1000:.0f} ms for a short text; "
-            "bound its repetitions, or anchor it to what must be there"
-        )
+    found = fault(expression)
+    if found:
+        raise ConfigurationError(f"{where} {found}")
+    window = _window(expression)
     group = "secret" if "secret" in expression.compiled.groupindex else 0
 
     def find(text: str) -> Iterable[Span]:
@@ -74,8 +66,23 @@ def pattern(source: str, name: str) -> Detector:
     return Detector(name, 1.0, find)
 
 
-def _window(expression: Expression, attacks: list[Callable[[int], str]]) -> int | None:
+def fault(expression: Expression) -> str | None:
+    """Return why an expression may take very long for a short text, and what to do; None if it does not."""
+    said = _fault(expression.tree)
+    if said:
+        return f"may take exponential time: {said}; write it without, or possessively (`a++`)"
+    if _window(expression) == 0:
+        return (
+            f"takes more than {TRIAL_SECONDS * 1000:.0f} ms for a short text; "
+            "bound its repetitions, or anchor it to what must be there"
+        )
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _window(expression: Expression) -> int | None:
     """Return how much text a pattern may be given at once: None for any, 0 for none."""
+    attacks = list(itertools.islice(_attacks(expression.tree), _MAX_ATTACKS))
     slow = False
     for size in _SIZES:
         if any(_seconds(expression, attack(size), enough=TRIAL_SECONDS) > TRIAL_SECONDS for attack in attacks):

@@ -186,9 +186,11 @@ _IPV4: Final = re.compile(
     rf"(?<![\w.$])(?<![\w+~^<>]-)(?<![\w)]/)(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\w|-(?![0-9]{{1,3}}\.)\w|\+\w)"
 )
 _VERSION_BEFORE: Final = re.compile(
-    r"(?:\b(?:v|ver|versions?|semver|oid|section|chapter|clause|figure|paragraph|(?:mac|i|ipad)?os(?: ?x)?|os x)"
-    r"[ :=/_.\"'(]{0,3}v?|§ ?|\b(?:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z",
-    re.IGNORECASE,
+    r"(?:(?:(?<![A-Za-z])(?i:v|vers?|versions?|semver|oid|section|chapter|clause|figure|paragraph"
+    r"|(?:mac|i|ipad)?os(?: ?x)?|os x"
+    r"|(?:build|release|patch|revision|firmware)(?= (?i:number|no\b|level|id)))|(?<=[a-z0-9])Version)"
+    r"(?i:[ _\-]?(?:number|no\b\.?|name|string|level|id|code|info)| (?:is|was|of))?[ :=/_.\"'(\\]{0,8}v?"
+    r"|§ ?|(?<![A-Za-z])(?i:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z"
 )
 """What says that a version follows, whatever it is."""
 
@@ -201,7 +203,7 @@ _PRODUCT_BEFORE: Final = re.compile(
     r"|pandas|glibc|gcc|clang|llvm|cuda|dependency|package|library|lib|module|plugin|extension|chart|image|artifact|gem"
     r"|crate|wheel|jar|requires?|needs?|installed|installing)"
     r"[ :=/_.\"'(]{0,3}|(?:gem|package|library|module|plugin|dependency|crate|requires?) [\w.\-]{1,40} "
-    r"|[A-Za-z][\w.]*-[a-z]{1,20}:|[=~><!]=|[\^~@]|[A-Za-z]/)\Z",
+    r"|[A-Za-z][\w.]*-[a-z]{1,20}:|[=~><!]= ?|(?<=\w)[<>]|[\^~@]|[A-Za-z]/)\Z",
     re.IGNORECASE,
 )
 """What may have a version, or an address."""
@@ -218,23 +220,47 @@ _NETWORKS: Final = re.compile(
 _VERSION_LIKE: Final = re.compile(
     r"(?:[0-9]|[123][0-9])\.[0-9]{1,2}\.[0-9]{1,2}\.[0-9]+|1[0-4][0-9]\.0\.[0-9]+\.[0-9]+"
 )
-_IPV6: Final = re.compile(
-    r"(?<![\w:.])((?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}))(?!\w|:[\w:]|\.\w)(%[\w.\-]{1,16})?"
+_VERSION_BEHIND: Final = re.compile(
+    r"=|[\"')]? (?:or (?:later|newer|above|higher|greater|older|earlier|below)|and (?:later|newer|above|up)"
+    r"|\(?(?:alpha|beta|rc|stable|lts|ga|snapshot|preview|nightly|build|released?)\b)",
+    re.IGNORECASE,
 )
-
+_VERSION_SINCE: Final = re.compile(
+    r"\b(?:fixed|introduced|deprecated|added|removed|changed|available|new|supported|required|shipped|included|broken"
+    r"|works?|bug|feature)(?: only)? (?:in|since|as of|with|until|on)[ ]\Z",
+    re.IGNORECASE,
+)
+_PORT_OR_PREFIX: Final = re.compile(r":[0-9]{2,5}(?![\w.]\w|\w)|/(?:[89]|[12][0-9]|3[0-2])(?![\w.]\w|\w)")
+"""What follows an address and no version."""
 
 _SMALL: Final = re.compile(r"[1-9]?[0-9]\.[0-9]{1,2}\.[0-9]{1,2}\.[0-2]?[0-9]")
 """Of public addresses few are so small, and of versions nearly all."""
 
+_NO_HOST: Final = re.compile(r"[0-9]+\.(?:0\.0\.[0-9]+|[0-9]+\.0\.0)|1\.3\.6\.1|2\.5\.(?:4|29)\.[0-9]+")
+"""What is hardly given to a host, but to the first of a version, or to an object in a directory (OID)."""
+
 _WELL_KNOWN: Final = frozenset({"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "4.2.2.2", "1.2.3.4", "5.6.7.8"})
-_ANY_WORD: Final = re.compile(r"(?:\A|(?<=\s))(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} \Z")
+_ANY_WORD: Final = re.compile(r"(?<![\w.\-/@])(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} \Z")
 _OF_ADDRESSES: Final = re.compile(
-    r"\b(?:at|by|of|for|with|on|in|via|and|or|as|is|are|was|not|see|user|client|host|hostname|ips?|ipv4|addr|address|peer"
-    r"|server|remote|source|src|dst|target|dest(?:ination)?|dns|resolver|gateway|proxy|router|subnet|route|interface|vpn"
-    r"|ping|dial(?:ing)?|connect(?:ed|ing)?|reach(?:ed|ing)?|resolv(?:ed|es)|block(?:ed)?|ban(?:ned)?|allow(?:ed)?"
-    r"|den(?:y|ied)|login|request|call(?:er)?|visitor|lookup|listen(?:ing)?|bind|bound|endpoint|upstream) \Z",
+    r"(?:(?<![A-Za-z])(?:at|by|of|for|to|from|with|on|in|via|and|or|as|is|are|was|not|see|user|client|host|hostname|ips?|ipv4"
+    r"|addr|address|peer|server|remote|source|src|dst|target|dest(?:ination)?|dns|resolver|nameserver|gateway|proxy|router"
+    r"|subnet|network|route|interface|vpn|nat|ping|dial(?:ing)?|connect(?:ed|ing)?|reach(?:ed|ing)?|resolv(?:ed|es)"
+    r"|block(?:ed)?|ban(?:ned)?|unban(?:ned)?|allow(?:ed)?|den(?:y|ied)|login|request|call(?:er)?|visitor|lookup"
+    r"|listen(?:ing)?|bind|bound|endpoint|upstream|downstream|scan(?:ned)?|attacker|sender|origin|record|against|between|toward)"
+    r"|(?:client|remote|src|dst|source|dest|server|host|peer|user|public|private)_?(?:ips?|addr|address))"
+    r"[\"')]?[ :=]{1,3}[\"'(\[<]?\Z",
     re.IGNORECASE,
 )
+_IPV6: Final = re.compile(
+    r"(?<![\w:.])((?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}))(?!\w|:[\w:]|\.\w)(%[\w.\-]{1,16})?"
+)
+_IPV6_RANGES: Final = re.compile(
+    r"[23][0-9a-f]{3}:|f[cd][0-9a-f]{2}:|fe[89a-f][0-9a-f]:|ff[0-9a-f]{2}:|0{0,4}:(?:0{0,4}:)*(?:0{0,3}1\Z|ffff:|[0-9.]+\Z)"
+    r"|0{0,2}64:ff9b:|0?100::",
+    re.IGNORECASE,
+)
+"""Those in use: global unicast, unique local, link local, multicast, the loopback, and those that hold an IPv4 address.
+https://www.iana.org/assignments/ipv6-address-space/"""
 
 
 def _ips(text: str) -> Iterable[Span]:
@@ -266,13 +292,16 @@ def _is_ipv4(text: str, match: re.Match[str]) -> bool:
         return not _VERSION_WORD.search(text, max(0, match.start() - 60), match.start())
     if _PRODUCT_BEFORE.search(before):
         return _ADDRESS_NAME.search(before) is not None
-    is_version = _SMALL.fullmatch(said) and said not in _WELL_KNOWN and _ANY_WORD.search(before)
-    return not is_version or _OF_ADDRESSES.search(before) is not None
+    if _VERSION_BEHIND.match(text, match.end()) or _VERSION_SINCE.search(before):
+        return False
+    if said in _WELL_KNOWN or _OF_ADDRESSES.search(before) or _PORT_OR_PREFIX.match(text, match.end()):
+        return True
+    return not _NO_HOST.fullmatch(said) and not (_SMALL.fullmatch(said) and _ANY_WORD.search(before))
 
 
 def _is_ipv6(said: str) -> bool:
-    if not any(map(str.isdigit, said)) or len(said) < 3:
-        return False  # a::b and dead::beef are names in C++ and Perl
+    if not _IPV6_RANGES.match(said):
+        return False  # face::1 and dead::beef are names in C++ and Perl, 10::20 is a range
     if all(len(group) == 2 for group in said.split(":")):
         return False  # the address of a network card
     try:

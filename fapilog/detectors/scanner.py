@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from fapilog.detectors import Detector, holds, texts
+from fapilog.detectors import Detector, holds, tables, texts, urls
 from fapilog.detectors.names import Names
 
 Found: TypeAlias = tuple[int, int, str]
@@ -15,15 +15,19 @@ _GLANCE_OF_MORE: Final = 256
 _CUT: Final = re.compile(r"<\+[0-9]+ more>\Z")
 _BREAK: Final = re.compile(r"[\s\"'<>,;]")
 _MAX_CUT: Final = 512
+_MAX_MARKER: Final = 32
 
 _SHORTEST: Final = 16
 """No credential is shorter, but for those that say what they are."""
+
+_PLAIN: Final = re.compile(r"[\w./]*+(?:(?: (?<![rcRC] )|-(?!-))[\w./]++)*+").fullmatch
+"""A short text of these has nothing between a name and a value, and no ``Bearer`` or ``Basic`` before anything."""
 
 _SHORTEST_WITH_WORD: Final = 10
 _BETWEEN: Final = ("',", '",', "--", "->", "</", "%3")
 """What else stands between a name and its value, or before a name."""
 
-_WORDS: Final = ("earer", "EARER", "asic", "ASIC", "PRIVATE KEY", "more>")
+_WORDS: Final = ("earer", "EARER", "asic", "ASIC", "PRIVATE KEY")
 _RUN: Final = "a" * _SHORTEST
 _RUNS: Final = bytes(97 if chr(code).isalnum() or chr(code) in "_-" else code for code in range(128)) + bytes(
     range(128, 256)
@@ -100,9 +104,13 @@ class Scanner:
         """Find what is secret in a text, in order: where it begins and ends, and its rule."""
         if text in self.seen:
             return []
-        # A short word has nothing between a name and a value.
-        is_word = len(text) < _SHORTEST and not self.more and text.replace("-", "").replace("_", "").isalnum()
-        found = [] if is_word else self._spans(text)
+        # A word has neither, and is told quicker.
+        is_plain = (
+            len(text) < _SHORTEST
+            and not self.more
+            and (text.replace("-", "").replace("_", "").isalnum() or _PLAIN(text))
+        )
+        found = [] if is_plain else self._spans(text)
         if not found and len(text) <= _MAX_SEEN_LENGTH:
             if len(self.seen) >= _MAX_SEEN:
                 self.seen.clear()
@@ -111,7 +119,7 @@ class Scanner:
 
     def _spans(self, said: str) -> list[Found]:
         found: list[Found] = []
-        if self._texts and (":" in said or "=" in said or holds(said, _BETWEEN)):
+        if self._texts and (":" in said or "=" in said or "\n" in said or holds(said, _BETWEEN)):
             low = said.lower()
             if "\\u" in low:
                 low = texts.unescaped(low)
@@ -124,22 +132,27 @@ class Scanner:
                     found += texts.flags(said, self._maybe, self._weigh)
                 if "</" in said:
                     found += texts.elements(said, self._rule)
+                if "\n" in said:
+                    found += tables.cells(said, self._rule)
                 if "input_value=" in said:
                     found += texts.invalid(said, self._rule)
+        if self._texts and " '" in said:
+            found += texts.statements(said, self._rule)
         if self._hides is not None and "=" in said and ("?" in said or "#" in said):
-            found += [(start, end, "url_parameter") for start, end in texts.parameters(said, self._hides)]
+            found += [(start, end, "url_parameter") for start, end in urls.parameters(said, self._hides)]
         if self._hides is not None:
             if "://" in said:
-                found += [(start, end, "url_userinfo") for start, end in texts.userinfo(said)]
+                found += [(start, end, "url_userinfo") for start, end in urls.userinfo(said)]
             if ("%" in said and ("40" in said or "@" in said)) or "\\/" in said:
-                found += [(start, end, "url_userinfo") for start, end in texts.escaped_userinfo(said)]
-        if self._credentials and len(said) >= _SHORTEST_WITH_WORD and self._may_hold_credential(said):
-            cut = _CUT.search(said)
+                found += [(start, end, "url_userinfo") for start, end in urls.escaped_userinfo(said)]
+        if self._credentials and len(said) >= _SHORTEST_WITH_WORD:
+            cut = _CUT.search(said, len(said) - _MAX_MARKER) if said.endswith(" more>") else None
             if cut:  # of a credential that was cut not enough may be left to know it by
                 run = _BREAK.split(said[max(0, cut.start() - _MAX_CUT) : cut.start()])[-1]
                 if holds(run, self._literals):
                     found.append((cut.start() - len(run), cut.start(), "cut"))
-            _look(self._credentials, said, found)
+            if self._may_hold_credential(said):
+                _look(self._credentials, said, found)
         if self.more:
             _look(self.more, said, found)
         if found:
@@ -155,7 +168,7 @@ class Scanner:
             return False
         if _RUN not in said.encode("utf-8", "replace").translate(_RUNS).decode("latin-1"):
             return False
-        return holds(said, self._literals)
+        return len(said) > _GLANCE or holds(said, self._literals)  # in a long text each is looked for once
 
 
 def _look(detectors: Iterable[Detector], said: str, found: list[Found]) -> None:

@@ -1,4 +1,4 @@
-"""Secrets in a text that are told by the name they stand under: pairs, JSON, XML, flags of a command, URLs."""
+"""Secrets in a text that are told by the name they stand under: pairs, JSON, XML, flags of a command."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,19 +20,22 @@ def _always(_name: str, _value: str, _bare: bool) -> bool:
 
 
 _PAIR: Final = re.compile(
-    r"(?<![\w.\-])(?!(?<=\\)u[0-9a-fA-F]{4})(?P<name>(?:[\w.\-]|\\u[0-9a-fA-F]{4})++)(?P<index>(?:\[\w{0,32}\])*+)(?P<quote>\\*+[\"']|&quot;|%22|[*`]{1,3})?+(?:\]|%5[Dd])?+(?:\x1b\[[\d;]{0,12}m){0,4}"
-    r"(?P<gap>[ \t\xa0]{0,64}(?:=>|:=|={1,3}|:)(?:[*`]{1,3}(?=\s))?\s{0,4}[ \t\xa0]{0,64}"
-    r"(?P<block>[|>][+\-]?\s{1,64})?|%3[DdAa]|[ \t]{1,4}->[ \t]{1,4}"
+    r"(?<![\w.\-])(?!(?<=\\)u[0-9a-fA-F]{4})(?P<name>(?:[\w.\-]|\\u[0-9a-fA-F]{4})++)(?P<index>(?:\[\w{0,32}\])*+)(?P<quote>\\*+(?:\"{1,2}+|'{1,2}+)|&quot;|%22|[*`]{1,3})?+(?:\]|%5[Dd])?+(?:\x1b\[[\d;]{0,12}m){0,4}"
+    r"(?P<gap>[ \t\xa0]{0,64}(?:=>|:=|={1,3}|:|\r?\n[ \t]{0,16}:(?!\w[\w ]{0,32}:|:))(?:[*`]{1,3}(?=\s))?"
+    r"\s{0,4}[ \t\xa0]{0,64}(?P<block>[|>][+\-]?\s{1,64})?|%3[DdAa]|[ \t]{1,4}->[ \t]{1,4}"
     r"|[ \t]{0,4},[ \t]{0,4}(?=b?\\*[\"']))"
 )
 _COLOUR: Final = re.compile(r"\x1b\[(?:\d{0,3};){0,4}\Z")
 _COLOURS: Final = re.compile(r"(?:\x1b\[[\d;]{0,12}m){1,4}")
 _COLOUR_END: Final = re.compile(r"\d{0,3}m")
 _QUOTED: Final = re.compile(r"[bBrRuUfF]{0,2}(\\*+)(\"\"\"(?!\")|'''(?!')|[\"'])")
+_DOUBLED: Final = re.compile(r"(\"\"|'')(?=[^\s,;:&}\])>\"'])")
+"""A quote that is doubled because it stands in quotes, as in a cell of CSV, and encloses something."""
+
 _OPENED: Final = re.compile(r"[\w.]{0,64}[\[({]")
 _BRACKETS: Final = re.compile(r"\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|[\[\](){}]", re.DOTALL)
 _SCHEME: Final = re.compile(
-    r"(?:Bearer|Basic|Token|Digest|Api-?Key|Key|Negotiate|NTLM|OAuth|Signature|Hawk|DPoP|AWS4-HMAC-SHA256|SharedKey)"
+    r"(?:Bearer|Basic|Token|Digest|Api-?Key|Key|Negotiate|NTLM|OAuth|Signature|Hawk|DPoP|AWS4-HMAC-SHA256|SharedKey|![A-Za-z][\w/.\-]{0,31})"
     r"(?:[ \t]{1,8}|%20|\+)(?=\S)",
     re.IGNORECASE,
 )
@@ -46,7 +49,7 @@ _BARE: Final = re.compile(
     r"|\\(?![nrt\"'\\\s]|\Z))++"
 )
 _ASSIGNED: Final = re.compile(r"[ \t]{1,4}=[ \t]{1,4}(?=[^\s=])")
-_MEMBER: Final = re.compile(r"\\{0,8}[\"'][ \t]{0,4}:")
+_MEMBER: Final = re.compile(r"\\{0,8}[\"']{1,2}[ \t]{0,4}:")
 _LINE_END: Final = re.compile(r"[\r\n]|\Z")
 _LINE: Final = re.compile(
     r"(?:[=:,{\[(] {0,2}(?:\"(?:[^\"\\\r\n]|\\.)*+\"|'(?:[^'\\\r\n]|\\.)*+'|\\++\"[^\"\r\n]*+\"|\\++'[^'\r\n]*+')"
@@ -64,9 +67,21 @@ _STATE: Final = re.compile(r"[a-z]{1,24}(?![^\s.,;!])")
 """What is told of a module: ``auth.token: loaded``."""
 
 _MAX_WEIGHED: Final = 256
-_NOTHING: Final = frozenset(
+NOTHING: Final = frozenset(
     {"none", "null", "nil", "undefined", "-", "''", '""', "***", "****", "[redacted]", "redacted"}
 )
+_STATES: Final = frozenset(
+    """
+    expired invalid valid missing required revoked rejected absent unset empty true false yes no ok failed
+    """.split()  # noqa: SIM905 - as the others are written
+)
+"""What a text says of a secret rather than the secret itself, where it has no quotes."""
+
+_STATEMENT: Final = re.compile(
+    r"\b(?:PASSWORD|(?i:identified\s{1,4}by(?:\s{1,4}password)?"
+    r"|(?:with|login|encrypted|unencrypted|role|user)\s{1,4}password))\s{1,4}(?=')"
+)
+_LONGEST_NOTHING: Final = 16
 _FLAG: Final = re.compile(r"(?<![\w\-])--?([A-Za-z][\w\-]{1,63})[ \t]{1,4}(?![\-\s])")
 _ELEMENT: Final = re.compile(
     r"<(?:[\w\-]{1,32}:)?(?:"
@@ -98,7 +113,8 @@ def pairs(text: str, secret: Secret, weigh: Weigh = _always) -> Iterator[tuple[i
         if match["gap"].lstrip()[:1] == "," and _MEMBER.match(text, end):  # "Cookie", "value": …
             continue
         at = end
-        if at > start and text[start:at].lower() not in _NOTHING:
+        said = text[start:at].lower() if at - start <= _LONGEST_NOTHING else "…"
+        if said and said not in NOTHING and (start != match.end() or said.rstrip(".!") not in _STATES):
             yield start, at, rule
 
 
@@ -138,6 +154,12 @@ def _value(text: str, at: int, rule: str, named: re.Match[str] | None = None) ->
     at = colours.end() if colours else at
     if named is not None and "\n" in (named["block"] or ""):
         return at, _block(text, at)
+    doubled = _DOUBLED.match(text, at)
+    if doubled:
+        end = text.find(doubled[1], doubled.end())
+        while end >= 0 and text[end - 1] == "\\":
+            end = text.find(doubled[1], end + 2)
+        return doubled.end(), end if end >= 0 else len(text)
     quoted = _QUOTED.match(text, at)
     if quoted:
         end = _closing(text, quoted.end(), quoted[2], len(quoted[1]))
@@ -224,6 +246,13 @@ def flags(text: str, secret: Secret, weigh: Weigh = _always) -> Iterator[tuple[i
                 yield start, end, rule
 
 
+def statements(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
+    """Find the passwords in statements of SQL: ``IDENTIFIED BY 'hunter2'``, ``WITH PASSWORD 'hunter2'``."""
+    rule = secret("password")
+    for match in _STATEMENT.finditer(text) if rule else ():
+        yield *_value(text, match.end(), ""), str(rule)
+
+
 def elements(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
     """Find the content of XML elements with a secret name."""
     for match in _ELEMENT.finditer(text):
@@ -234,19 +263,33 @@ def elements(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
 
 
 _NAME: Final = (
-    r"(?<![\w\-])(?:name|key|header|field)(?:\\*[\"'])?\s{0,4}[:=]\s{0,4}\\*[\"'](?P<name>[\w. \-]{1,64})\\*[\"']"
+    r"(?<![\w\-])(?:name|key|header|field)(?:\\*[\"']{1,2})?\s{0,4}[:=]\s{0,4}"
+    r"\\*[\"']{1,2}(?P<name>[\w. \-]{1,64})\\*[\"']{1,2}"
 )
-_ITS: Final = r"(?<![\w\-])values?(?:\\*[\"'])?\s{0,4}[:=]\s{0,4}"
-_BETWEEN: Final = r"(?:,\s{0,32}|\s{1,32})(?:\\*[\"'])?"
+_ITS: Final = r"(?<![\w\-])values?(?:\\*[\"']{1,2})?\s{0,4}[:=]\s{0,4}"
+_BETWEEN: Final = r"(?:,\s{0,32}|\s{1,32})(?:\\*[\"']{1,2})?"
 _NAMED: Final = re.compile(rf"{_NAME}{_BETWEEN}{_ITS}(?=\\*[\"']|\[)", re.IGNORECASE)
 _NAMED_AFTER: Final = re.compile(
     rf"{_ITS}(?P<value>\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\\++\"[^\"]*+\"|\[[^\[\]]*+\]|[\w.\-]++){_BETWEEN}{_NAME}",
     re.IGNORECASE | re.DOTALL,
 )
+_NAMED_BARE: Final = re.compile(
+    r"(?<![\w\-])(?P<kind>\w{0,16}?)(?:name|key|header|field)\s?[:=]\s?(?P<name>[\w.\-]{1,64})"
+    r"(?:\s?[,;]\s?|[ \t])(?P=kind)values?\s?[:=]\s?(?=[^\s,;])",
+    re.IGNORECASE,
+)
+_NAMED_BARE_AFTER: Final = re.compile(
+    r"(?<![\w\-])(?P<kind>\w{0,16}?)values?\s?[:=]\s?(?P<value>[^\s,;=\"'\[{(]++)"
+    r"(?:\s?[,;]\s?|[ \t])(?P=kind)(?:name|key|header|field)\s?[:=]\s?(?P<name>[\w.\-]{1,64})(?![\w.\-])",
+    re.IGNORECASE,
+)
 
 
 def named(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
-    """Find the values of pairs that are written out: ``name="password" value="…"``, in XML, JSON or a repr."""
+    """Find the values of pairs that are written out.
+
+    As in ``name="password" value="…"``, in XML, JSON or a repr, and in ``Key=DB_PASSWORD,Value=…``.
+    """
     for match in _NAMED.finditer(text):
         rule = secret(match["name"])
         if rule is not None:
@@ -255,6 +298,16 @@ def named(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
         rule = secret(match["name"])
         if rule is not None:
             yield *_value(text, match.start("value"), ""), rule
+    named_before = set()
+    for match in _NAMED_BARE.finditer(text):
+        named_before.add(match.end())
+        rule = secret(match["name"])
+        if rule is not None:
+            yield *_value(text, match.end(), ""), rule
+    for match in _NAMED_BARE_AFTER.finditer(text):
+        rule = secret(match["name"])
+        if rule is not None and match.start("value") not in named_before:
+            yield *match.span("value"), rule
 
 
 _INVALID: Final = re.compile(r"^([\w.\-]{1,256})\n[^\n]{0,512}?\[type=\w{1,64}, input_value=", re.MULTILINE)
@@ -268,87 +321,6 @@ def invalid(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
         end = _INPUT_END.search(text, match.end())
         if rule is not None and end is not None:
             yield match.end(), end.start(), rule
-
-
-_URL_END: Final = re.compile(r"[\s\"'<>`\\]|\Z")
-_MORE_PASSWORD: Final = re.compile(r"(?:[\"'<>`\\](?:[^\s\"'<>`\\/@,:;=)}\]][^\s\"'<>`\\/@]{0,64})?+){1,8}@(?=[\w\[])")
-"""What goes on behind a sign that ends a URL elsewhere, where only a password may have it."""
-
-_MAX_USERINFO: Final = 512
-_OPEN_PASSWORD: Final = re.compile(r"[^\s/@:]{0,256}:(?![0-9]{1,5}(?![^\"'<>`\\]))[^\s/?#@\"'<>`\\]{0,256}\Z")
-_CUT_OFF: Final = re.compile(r"<\+[0-9]+ more>\Z")
-_PATH_BEGIN: Final = re.compile(r"[/?#]")
-_PORT: Final = re.compile(r"[^\s/@:]*(?::[0-9]{1,5})?\Z")
-_ESCAPED_USERINFO: Final = re.compile(
-    r":(?:\\{1,4}/){2}[^\s/@:\"'\\]{0,128}:([^\s/@\"'\\]{1,256})(?:@|(?=<\+[0-9]+ more>\Z))"
-)
-_ENCODED_USERINFO: Final = re.compile(
-    r"(?::|%(?:25){0,3}3A)(?:/|%(?:25){0,3}2F){2}(?:[^\s&=/@:%?#\"'<>]|%(?!(?:25){0,3}(?:3A|2F|40))){0,256}(?::|%(?:25){0,3}3A)"
-    r"((?:[^\s&=/@%?#\"'<>]|%(?!(?:25){0,3}(?:2F|40))){1,256})(?:@|%(?:25){0,3}40)",
-    re.IGNORECASE,
-)
-
-
-def userinfo(text: str) -> Iterator[Span]:
-    """Find the passwords in URLs, or what stands in place of a user and is too long to be one."""
-    at = stop = last_at = -1
-    while (at := text.find("://", at + 1)) >= 0:
-        start = at + 3
-        if start > stop:
-            end = _URL_END.search(text, start)
-            stop = end.start() if end else len(text)
-            if stop - start <= _MAX_USERINFO and _OPEN_PASSWORD.match(text[start:stop]):
-                more = _MORE_PASSWORD.match(text, stop)
-                if more:
-                    yield start + text[start:stop].index(":") + 1, more.end() - 1
-                    at = stop = more.end()
-                    continue
-                if _CUT_OFF.match(text, stop):
-                    yield start + text[start:stop].index(":") + 1, stop
-            last_at = text.rfind("@", start, stop)
-        if last_at < start:
-            at = max(at, stop - 1)  # no other in this address
-            continue
-        slash = _PATH_BEGIN.search(text, start, stop)
-        limit = slash.start() if slash else stop
-        sign = text.rfind("@", start, limit)
-        if sign < 0 and text[max(0, at - 5) : at].lower().endswith(("http", "https", "ws", "wss")):
-            at = limit
-            continue
-        if sign < 0:  # a password that nobody has encoded
-            if _PORT.match(text[start : min(limit, start + 512)]):
-                at = limit
-                continue
-            sign = last_at
-        user, colon, password = text[start:sign].partition(":")
-        if password == "x-oauth-basic" or (colon and not password and user):  # noqa: S105 - GitHub's word
-            yield start, start + len(user)
-        elif colon and password:
-            yield start + len(user) + 1, sign
-        elif len(user) >= 16:
-            yield start, sign
-        at = sign
-
-
-def escaped_userinfo(text: str) -> Iterator[Span]:
-    """Find the passwords in URLs that are percent-encoded, or whose slashes are escaped as in JSON."""
-    for pattern in (_ESCAPED_USERINFO, _ENCODED_USERINFO):
-        for match in pattern.finditer(text):
-            yield match.span(1)
-
-
-_QUERY: Final = re.compile(r"[?#]([^\s\"'<>`\\?]*=[^\s\"'<>`\\]*)")
-
-
-def parameters(text: str, hides: Callable[[str, str], bool]) -> Iterator[Span]:
-    """Find the values in queries of URLs that *hides* says are secret, or hold what is."""
-    for match in _QUERY.finditer(text):
-        start = match.start(1)
-        for part in match[1].split("&"):
-            name, equals, value = part.partition("=")
-            if value and hides(name, value):
-                yield start + len(name) + len(equals), start + len(part)
-            start += len(part) + 1
 
 
 def unescaped(name: str) -> str:

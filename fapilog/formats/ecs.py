@@ -13,6 +13,7 @@ from fapilog.formats.fields import (
     duration_ns,
     is_access,
     is_duration,
+    is_integer,
     named,
     nest,
     parse,
@@ -83,17 +84,36 @@ class Ecs:
             if "resource" in made["orchestrator"]:
                 made["orchestrator"]["resource"]["type"] = "pod"
         texts = {name: value for name, value in record.items() if type(value) is str}
-        if texts:
-            made["labels"] = _undotted(texts)
-        if len(texts) < len(record):
-            made["fapilog"] = _undotted({name: value for name, value in record.items() if name not in texts})
+        others = {name: value for name, value in record.items() if name not in texts}
+        big: list[tuple[str, str]] = []
+        if others:
+            others = _undotted(others, (), big)
+        labels: dict[str, Any] = _undotted(texts, (), big)
+        add_rest(labels, big)
+        if labels:
+            made["labels"] = labels
+        if others:
+            made["fapilog"] = others
         return dump(made)
 
 
-def _undotted(value: Any) -> Any:
-    """Put ``_`` for dots in names, at any depth: a dot makes an object, and Elasticsearch refuses some of those."""
+def _undotted(value: Any, path: tuple[str, ...], big: list[tuple[str, str]]) -> Any:
+    """Put ``_`` for dots in names, at any depth: a dot makes an object, and Elasticsearch refuses some of those.
+
+    It refuses integers of more than 63 bits as well: they go to *big*, with their path as a name, as text. A list has
+    null in their place.
+    """
     if type(value) is dict:
         made: dict[str, Any] = {}
-        add_rest(made, ((name.replace(".", "_"), _undotted(item)) for name, item in value.items()))
+        for name, item in value.items():
+            key = name.replace(".", "_")
+            kept = _undotted(item, (*path, key), big)
+            if kept is not None or item is None:
+                add_rest(made, [(key, kept)])
         return made
-    return [_undotted(item) for item in value] if type(value) is list else value
+    if type(value) is list:
+        return [_undotted(item, (*path, str(at)), big) for at, item in enumerate(value)]
+    if type(value) is int and not is_integer(value):
+        big.append(("_".join(path), str(value)))
+        return None
+    return value

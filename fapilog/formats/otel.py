@@ -70,6 +70,19 @@ _ATTRIBUTES: Final = named(
     client_ip=is_text,  # or the path of a socket
 )
 
+_ARCHITECTURES: Final = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv6l": "arm32",
+    "armv7l": "arm32",
+    "armv8l": "arm32",
+    "i386": "x86",
+    "i686": "x86",
+    "ppc": "ppc32",
+    "ppc64le": "ppc64",
+}
+"""What the conventions call processors that Python, or the system, has another name for."""
+
 _IDS: Final = named({"trace_id": "traceId", "span_id": "spanId"})
 _EXCEPTION: Final = ("exception.type", "exception.message", "exception.stacktrace")
 
@@ -82,6 +95,11 @@ class Otel:
         record = parse(line)
         resource: dict[str, Any] = {"service.name": "unknown_service"}  # what the specification has for one without
         resource.update(take(record, _RESOURCE))
+        if "host.arch" in resource:
+            said = resource["host.arch"].lower()
+            resource["host.arch"] = _ARCHITECTURES.get(said, said)
+        if "process.runtime.name" in resource:  # as `sys.implementation.name` has it
+            resource["process.runtime.name"] = resource["process.runtime.name"].lower()
         made: dict[str, Any] = {}
         time = nanoseconds(record.get("timestamp"))
         if time is not None:

@@ -5,6 +5,7 @@ text is cut before it is formatted.
 """
 
 import linecache
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +30,10 @@ MAX_MEMBERS: Final = 20
 MAX_NOTES: Final = 20
 _MAX_NOTE: Final = 1_000
 _MAX_MESSAGE: Final = 2_000
+_MAX_IN_STACK: Final = 8_000
+"""How much of a message the stack repeats; the whole is beside it, and to look through both takes twice the time."""
+_CUT: Final = re.compile(r"<\+([0-9]+) more>\Z")
+_MAX_MARKER: Final = 32
 _MAX_NAME: Final = 256
 _MAX_FILE: Final = 512
 _MAX_LINE: Final = 200
@@ -192,7 +197,7 @@ class _Description:
             if "code" in seen:
                 lines.append(f"    {seen['code']}")
         lines += _place(error)
-        lines.append(f"{name}: {message}" if message else name)
+        lines.append(f"{name}: {_shortened(message)}" if message else name)
         about: dict[str, Any] = {"type": name, "message": message, "module": module, "stacktrace": "", "stack": stack}
         notes = _notes(error)
         if notes:
@@ -268,6 +273,15 @@ def _place(error: BaseException) -> Iterator[str]:
         yield f'  File "{cut(found, _MAX_FILE)}", line {text(_LINENO(error), 20)}'
         if type(said := _TEXT(error)) is str:
             yield f"    {cut(said[: 2 * _MAX_LINE].strip(), _MAX_LINE)}"
+
+
+def _shortened(message: str) -> str:
+    """Cut a message, which may have been cut before, for the stack."""
+    if len(message) <= _MAX_IN_STACK + _MAX_MARKER:
+        return message
+    before = _CUT.search(message, len(message) - _MAX_MARKER)
+    missing = int(before[1]) + before.start() if before else len(message)
+    return f"{message[:_MAX_IN_STACK]}<+{missing - _MAX_IN_STACK} more>"
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -39,10 +39,11 @@ _MAX_BYTES: Final = 256 * 1024
 
 _ID: Final = "[0-9a-f]{64}"
 _IN_CGROUP: Final = re.compile(
-    rf"(?:^|[/:-])({_ID}|[0-9a-f]{{32}}-[0-9]{{1,20}}|[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{4,7}})(?:\.scope)?$"
+    rf"(?:^|[/:-])(?:({_ID})(?:\.scope)?(?=/|$)"  # crun and systemd put groups of their own below it
+    r"|([0-9a-f]{32}-[0-9]{1,20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){4,7})(?:\.scope)?$)"
 )
-_IN_ROOT: Final = re.compile(rf"/(?:overlay-)?containers/({_ID})/")
-_MOUNTED: Final = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
+_IN_ROOT: Final = re.compile(rf"/(?:[a-z0-9]{{1,16}}-)?containers/({_ID})/")
+_MOUNTED: Final = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"})
 """Files of its own that a runtime mounts into every container, from a directory named after it."""
 
 
@@ -122,9 +123,9 @@ def container_of(cgroup: str, mountinfo: str) -> str | None:
     """
     for line in cgroup.splitlines():
         path = line.split(":", 2)[-1]
-        match = _IN_CGROUP.search(path)
-        if match is not None and "/pod" + match[1] not in path:
-            return match[1]
+        found = [match[1] or match[2] for match in _IN_CGROUP.finditer(path)]
+        if found and "/pod" + found[-1] not in path:  # the innermost, where one container runs in another
+            return found[-1]
     for line in mountinfo.splitlines():
         fields = line.split(" ")
         if len(fields) > 4 and fields[4] in _MOUNTED:

@@ -15,6 +15,7 @@ from fapilog.context import current_fields, current_request
 from fapilog.diagnostics import report, surface_bugs
 from fapilog.encoding import plain, text
 from fapilog.errors import ConfigurationError, EventSchemaError
+from fapilog.processors.schema_patterns import SchemaPatterns
 from fapilog.processors.sieve import level_of
 from fapilog.serializers import value_of
 from fapilog.types import ERROR, LEVEL_NAMES, RESERVED_FIELDS, Event
@@ -247,10 +248,15 @@ def _of_json_schema(event: str, schema: Mapping[str, Any], mode: Mode | None) ->
     except jsonschema.SchemaError as error:
         where = _path(error.absolute_path)
         raise ConfigurationError(f"the schema of {event!r} is no JSON Schema: {where}: {error.message[:200]}") from None
+    try:
+        patterns = SchemaPatterns(schema)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"the schema of {event!r} cannot be used: {error}") from None
     # With a registry of our own nothing is ever fetched: a log call must not open a connection.
-    validator = kind(schema, registry=referencing.Registry())
+    validator = patterns.within(kind)(patterns.schema, registry=referencing.Registry())
 
     def check(fields: dict[str, Any]) -> list[Mismatch]:
+        patterns.begin()
         found: dict[tuple[str, str], Mismatch] = {}  # of fields that are missing each error lists all
         for error in islice(validator.iter_errors(plain(fields)), MAX_SEEN):
             for each in _of_jsonschema(error):

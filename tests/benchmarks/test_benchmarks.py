@@ -26,6 +26,12 @@ def test_single_calls_have_percentiles() -> None:
     assert 0 < found[OURS]["p50_us"] <= found[OURS]["p999_us"] <= found[OURS]["max_us"]
 
 
+def test_redaction_of_a_clean_record_is_told_by_names_and_in_all() -> None:
+    found: dict[str, Any] = in_fresh_process("benchmarks.redaction", "--records=500", "--rounds=2")
+    assert found.keys() == {"names_us", "again_us", "new_us"}
+    assert found["new_us"]["low"] <= found["new_us"]["median"] <= found["new_us"]["high"]
+
+
 def test_a_request_is_compared_with_the_bare_app() -> None:
     found: dict[str, Any] = in_fresh_process("benchmarks.request", "--requests=50", "--rounds=2")
     assert found["bare"]["p50_us"] > 0

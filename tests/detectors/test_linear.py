@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fapilog.detectors import texts
+from fapilog.detectors import tables, texts, urls
 from fapilog.detectors.credentials import CREDENTIALS
 from fapilog.detectors.personal import PERSONAL, PRESETS
 from fapilog.masks import Masks
@@ -20,10 +20,12 @@ DETECTORS: dict[str, Callable[[str], Any]] = {
     "flags": lambda text: texts.flags(text, REDACT._rule),
     "elements": lambda text: texts.elements(text, REDACT._rule),
     "named": lambda text: texts.named(text, REDACT._rule),
+    "statements": lambda text: texts.statements(text, REDACT._rule),
+    "cells": lambda text: tables.cells(text, REDACT._rule),
     "invalid": lambda text: texts.invalid(text, REDACT._rule),
-    "userinfo": texts.userinfo,
-    "escaped_userinfo": texts.escaped_userinfo,
-    "parameters": lambda text: texts.parameters(text, Masks(REDACT.matches).hides),
+    "userinfo": urls.userinfo,
+    "escaped_userinfo": urls.escaped_userinfo,
+    "parameters": lambda text: urls.parameters(text, Masks(REDACT.matches).hides),
     "everything": Redact(presets=PRESETS).text,
 }
 ATTACKS = (
@@ -86,6 +88,11 @@ ATTACKS = (
         ":\\/\\/a:",
         "%3A%2F%2Fa%3A",
     ),
+    *("|", "a|", "|a", "\\|", "|-", "--", "a,", "a,b\n", "a,password\n", "|password|\n", "|password|value|\n", "|--\n"),
+    *('a,"', '""', '""password"":""', '""a', 'password:""a\\', "password\n:", "password\n: a\n", "key=a,value="),
+    *("key=password,value=", "value=a,key=", "ftp://a:", "ftp://a:b ", "ftp://a:b'", "akeykey=", "aaaavalue=a"),
+    *("PASSWORD 'a", "identified  by  ", "with password ", "PASSWORD ''", "password: !a "),
+    *("1.2.3.4=", "version 1.2.3.4", "client_ip 1.2.3.4 ", "2001:db8::1 ", "12::", "fe80::1 "),
 )
 
 

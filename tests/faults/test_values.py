@@ -322,6 +322,8 @@ def test_f130_text_that_is_hard_to_hold_is_one_line(said: Any, expected: str) ->
         (lambda: log.info("%(text)s", {"text": BOMB}), None),
         (lambda: log.info("%s", BYTES), None),
         (lambda: log.error("x", exc_info=ValueError(BOMB)), None),
+        (lambda: log.error("x", exc_info=KeyError(BOMB)), None),
+        (lambda: log.error("x", exc_info=OSError(2, "no", BOMB)), None),
         (lambda: log.info("x", **{"k" * 1_000_000: 1}), None),
         (lambda: log.info("x", data={"k" * 1_000_000: 1}), None),
         (lambda: log.info("x", data=KEYS), {"data": 100_000}),

@@ -82,12 +82,20 @@ def has_a_dot(value: Any) -> bool:
     return type(value) is list and any(has_a_dot(item) for item in value)
 
 
+def is_indexed(value: Any) -> bool:
+    """Tell whether Elasticsearch takes every integer for the `long` that it makes of one."""
+    if type(value) in (dict, list):
+        return all(map(is_indexed, value.values() if type(value) is dict else value))
+    return type(value) is not int or -(2**63) <= value < 2**63
+
+
 def check(record: dict[str, Any]) -> dict[str, Any]:
     made = as_json("ecs", record)
     custom = made.pop("fapilog", {})
     labels = made.pop("labels", {})
     assert all(type(value) is str and name and "." not in name for name, value in labels.items())
     assert not has_a_dot(custom)
+    assert is_indexed(custom)
     for name, value in leaves(made):
         assert fits(value, PUBLISHED[name]), name
     return {**made, "labels": labels, "fapilog": custom}
@@ -149,6 +157,12 @@ def test_a_value_that_does_not_fit_its_field_is_custom() -> None:
 def test_names_that_only_differ_in_a_dot_are_both_kept() -> None:
     made = check({**BASE, "a.b": "1", "a_b": "2", "": "3"})
     assert sorted(made["labels"].values()) == ["1", "2", "3"]
+
+
+def test_an_integer_that_is_too_long_for_an_index_is_text() -> None:
+    made = check({**BASE, "a": 2**63, "b": {"c.d": [1, 2**64 - 1]}, "e": -(2**63), "b_c_d_1": "taken"})
+    assert made["labels"] == {"a": str(2**63), "b_c_d_1": "taken", "b_c_d_1_": str(2**64 - 1)}
+    assert made["fapilog"] == {"b": {"c_d": [1, None]}, "e": -(2**63)}
 
 
 def test_the_version_is_one_that_was_published() -> None:

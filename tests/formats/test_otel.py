@@ -8,6 +8,7 @@ from hypothesis import given
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 from opentelemetry.semconv import attributes as stable
 from opentelemetry.semconv._incubating import attributes as incubating
+from opentelemetry.semconv._incubating.attributes.host_attributes import HostArchValues
 
 from tests.formats.records import ACCESS, BASE, ENRICHED, NAMED, ORDER, RECORDS, STATIC, as_json
 
@@ -156,6 +157,15 @@ def test_what_enrichers_add_is_the_resource_or_has_its_convention() -> None:
     resource, _, attributes, _ = check(ENRICHED)
     assert set(resource) == RESOURCE
     assert set(attributes) - ATTRIBUTES == {"task_name", "memory_mb", "cpu_percent"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"), [("x86_64", "amd64"), ("AMD64", "amd64"), ("aarch64", "arm64"), ("s390x", "s390x")]
+)
+def test_processor_and_runtime_are_in_the_words_of_the_conventions(machine: str, said: str) -> None:
+    resource, *_ = check({**BASE, "os_arch": machine, "python_implementation": "CPython"})
+    assert (resource["host.arch"], resource["process.runtime.name"]) == (said, "cpython")
+    assert said in {each.value for each in HostArchValues}
 
 
 @pytest.mark.parametrize(

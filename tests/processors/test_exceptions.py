@@ -84,6 +84,14 @@ def test_any_exception_is_described_within_bounds(make: Any) -> None:
     assert len(described["message"]) < 40_000
 
 
+@pytest.mark.parametrize(("length", "kept"), [(8_000, 8_000), (9_000, 8_000), (50_000, 8_000)])
+def test_the_stack_repeats_the_beginning_of_a_long_message_and_says_how_much_is_missing(length: int, kept: int) -> None:
+    described = describe(ValueError("x" * length))
+    missing = f"<+{length - kept} more>" if length > kept else ""
+    assert described["stacktrace"] == "ValueError: " + "x" * kept + missing
+    assert described["message"].count("x") == min(length, 32_768)
+
+
 def test_an_exception_that_is_its_own_cause_ends() -> None:
     error = raised(ValueError("x"))
     error.__cause__ = error.__context__ = error

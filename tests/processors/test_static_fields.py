@@ -142,6 +142,10 @@ MOUNTS = f"""\
 PODMAN = f"""\
 621 600 0:25 /containers/storage/overlay-containers/{DOCKER}/userdata/hostname /etc/hostname rw - tmpfs tmpfs rw
 """
+PODMAN_V2 = f"""\
+495 499 0:54 /containers/vfs-containers/{DOCKER}/userdata/.containerenv /run/.containerenv rw - tmpfs tmpfs rw
+496 499 0:54 /containers/vfs-containers/{DOCKER}/userdata/run/secrets /run/secrets rw - tmpfs tmpfs rw
+"""
 SANDBOX = f"""\
 621 600 254:1 /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/{OTHER}/hostname /etc/hostname rw - ext4 sda rw
 """
@@ -162,6 +166,12 @@ ON_THE_HOST = f"""\
         (f"1:cpu:/kubepods/besteffort/pod{POD}\n", "", None),
         ("0::/\n", MOUNTS, DOCKER),
         ("0::/\n", PODMAN, DOCKER),
+        ("0::/\n", PODMAN_V2, DOCKER),
+        (f"0::/machine.slice/libpod-{DOCKER}.scope/container\n", "", DOCKER),
+        (f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{DOCKER}.scope/container\n", "", DOCKER),
+        (f"0::/machine.slice/machine-libpod_pod_{OTHER}.slice/libpod-{DOCKER}.scope\n", "", DOCKER),
+        (f"0::/machine.slice/libpod-{DOCKER}.scope/init.scope\n", "", DOCKER),
+        (f"0::/docker/{OTHER}/docker/{DOCKER}\n", "", DOCKER),
         ("0::/\n", SANDBOX, None),
         ("0::/init.scope\n", ON_THE_HOST, None),
         ("0::/user.slice/user-1000.slice/session-1.scope\n", "", None),

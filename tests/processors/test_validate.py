@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,7 @@ def test_a_schema_that_raises_costs_only_its_own_effect(error: BaseException) ->
         ("model", None, "must be a pydantic model or a JSON Schema as a dict, not str"),
         ({"type": "nosuch"}, None, "the schema of 'x' is no JSON Schema: type: "),
         (OrderPlaced, "loud", "got the mode 'loud'; known: strict, warn, off"),
+        ({"patternProperties": {"^(a+)+$": {}}}, None, "of names may take exponential time: a repetition inside"),
     ],
 )
 def test_what_is_no_schema_is_refused(schema: Any, mode: Any, said: str) -> None:
@@ -271,6 +273,42 @@ def test_a_mode_that_is_none_is_refused() -> None:
         configure_logging(validation_mode="loud")
     with pytest.raises(ConfigurationError, match="got the mode 'loud'; known: strict, warn, off"):
         Validate("loud")  # type: ignore[arg-type]
+
+
+BAD = "^(a+)+$"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize(
+    ("schema", "fields"),
+    [
+        ({"properties": {"a": {"pattern": BAD}}}, {"a": "a" * 60 + "!"}),
+        ({"$schema": DIALECT, "properties": {"a": {"$ref": "#"}, "b": {"pattern": BAD}}}, {"a": {"b": "a" * 60 + "!"}}),
+        ({"properties": {"a": {"items": {"pattern": "(.*)*\\d"}}}}, {"a": ["x" * 9_000] * 900}),
+        ({"properties": {"a": {"$schema": DIALECT, "pattern": BAD}}}, {"a": "a" * 60 + "!"}),
+    ],
+)
+def test_no_pattern_of_a_json_schema_holds_up_a_log_call(schema: dict[str, Any], fields: dict[str, Any]) -> None:
+    event_schema("order placed", schema)
+    with capture() as logged:
+        began = time.thread_time()
+        log.info("order placed", **fields)
+        took = time.thread_time() - began
+        record = logged.records[0]
+    assert took < 0.5
+    assert {"_schema_error", "_schema_errors"} & record.keys()
+
+
+def test_patterns_of_names_say_which_fields_they_are_of() -> None:
+    event_schema(
+        "order placed",
+        {"properties": {"id": {}}, "patternProperties": {"^n_": {"type": "integer"}}, "additionalProperties": False},
+    )
+    assert errors_of(id=1, n_a=2) is None
+    assert errors_of(n_a="x") == [{"path": "n_a", "error": "does not fit type: integer"}]
+    event_schema("order placed", {"patternProperties": {"^n_": {}}, "additionalProperties": {"type": "string"}})
+    assert errors_of(n_a=1, other="x") is None
+    assert errors_of(n_a=1, other=2) == [{"path": "other", "error": "does not fit type: string"}]
 
 
 def test_a_schema_elsewhere_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
