@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.measure import Spread
-from fapilog.logger import slot
+from fapilog.recorder import slot
 
 EVENT = "order placed"
 BATCH = 250
