@@ -3,7 +3,8 @@
 Several processes may share one pipe. The kernel keeps a write of up to 4 096 bytes whole and tears longer ones, so on a
 pipe each batch is written under an advisory lock. A lock belongs to an open file description, and processes that
 inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``. A socket, as
-systemd gives to a service, cannot be opened; the lock there is a record lock, which belongs to a process.
+systemd gives to a service, cannot be opened; the lock there is a record lock, which belongs to a process, and one of
+the threads in it.
 """
 
 import contextlib
@@ -11,13 +12,15 @@ import os
 import select
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
+from fapilog import forks
 from fapilog.errors import ConfigurationError, SinkClosedError
 from fapilog.formats import MIN_WIDTH, Formatter, Screen, UserFormat, format_name, is_terminal
 from fapilog.plugins import OPTIONS
@@ -27,6 +30,12 @@ try:
     import fcntl
 except ImportError:  # Windows: pipes there are not locked
     fcntl = None  # type: ignore[assignment]
+
+
+_of_sockets: Final[dict[tuple[int, int], threading.Lock]] = {}
+"""Locks of threads, by device and inode."""
+
+forks.in_child(_of_sockets.clear)  # a thread of the parent may have held one
 
 
 def _format(said: Any) -> Any:
@@ -55,7 +64,8 @@ class StdoutSink:
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
-    _is_socket: bool = field(default=False, init=False, repr=False)
+    _of_socket: Any = field(default=None, init=False, repr=False, compare=False)
+    """What keeps out the threads of this process; None for what is no socket."""
     _absent: bool = field(default=False, init=False, repr=False)
     _formatter: InstanceOf[Formatter] = field(
         default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
@@ -89,9 +99,10 @@ class StdoutSink:
         self._header, self._begun = self._formatter.header, b""
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
-                mode = os.fstat(self.fd).st_mode
-                self._is_socket = stat.S_ISSOCK(mode)
-                if stat.S_ISFIFO(mode):
+                found = os.fstat(self.fd)
+                if stat.S_ISSOCK(found.st_mode):
+                    self._of_socket = _of_sockets.setdefault((found.st_dev, found.st_ino), threading.Lock())
+                if stat.S_ISFIFO(found.st_mode):
                     # Without O_NONBLOCK this open would wait for a reader if there is none.
                     self._private = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -132,14 +143,15 @@ class StdoutSink:
                 yield self._private
             finally:
                 fcntl.flock(self._private, fcntl.LOCK_UN)
-        elif self._is_socket:
-            with contextlib.suppress(OSError):  # a system that locks no sockets
-                fcntl.lockf(self.fd, fcntl.LOCK_EX)
-            try:
-                yield self.fd
-            finally:
-                with contextlib.suppress(OSError):
-                    fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        elif self._of_socket is not None:
+            with self._of_socket:
+                with contextlib.suppress(OSError):  # a system that locks no sockets
+                    fcntl.lockf(self.fd, fcntl.LOCK_EX)
+                try:
+                    yield self.fd
+                finally:
+                    with contextlib.suppress(OSError):
+                        fcntl.lockf(self.fd, fcntl.LOCK_UN)
         else:
             yield self.fd
 
