@@ -1,9 +1,11 @@
 """Write records to standard output, as JSON lines, for a person or for another system.
 
 Several processes may share one pipe. The kernel keeps a write of up to 4 096 bytes whole and tears longer ones, so on a
-pipe each batch is written under an advisory lock. A lock belongs to an open file description, and processes that
-inherited the same one would all hold it; so the pipe is opened once more, through ``/proc/self/fd/1``. A socket, as
-systemd gives to a service, cannot be opened; the lock there is a record lock, which belongs to a process.
+pipe or a socket each batch is written under advisory locks. A record lock belongs to a process, so within one there is
+another; and it is gone when the program closes a copy of the descriptor. `flock` is not, but belongs to an open file
+description, and processes that inherited the same one would all hold it; so the pipe is opened once more, through
+``/proc/self/fd/1``, where that is allowed. It is not where the pipe is another user's, as in a container whose process
+gave up being root, and a socket, as systemd gives to a service, cannot be opened.
 """
 
 import contextlib
@@ -11,13 +13,15 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
+from fapilog import forks
 from fapilog.errors import ConfigurationError, SinkClosedError
 from fapilog.formats import MIN_WIDTH, Formatter, Screen, UserFormat, format_name, is_terminal
 from fapilog.plugins import OPTIONS
@@ -27,6 +31,12 @@ try:
     import fcntl
 except ImportError:  # Windows: pipes there are not locked
     fcntl = None  # type: ignore[assignment]
+
+
+_threads: Final[dict[tuple[int, int], threading.Lock]] = {}
+"""Locks of threads, by the device and inode of what they write to."""
+
+forks.in_child(_threads.clear)  # a thread of the parent may have held one
 
 
 def _format(said: Any) -> Any:
@@ -55,7 +65,8 @@ class StdoutSink:
     """The file descriptor to write to: 1 is standard output, 2 standard error."""
 
     _private: int | None = field(default=None, init=False, repr=False)
-    _is_socket: bool = field(default=False, init=False, repr=False)
+    _threads: Any = field(default=None, init=False, repr=False, compare=False)
+    """What keeps out the threads of this process; None for what is neither a pipe nor a socket."""
     _absent: bool = field(default=False, init=False, repr=False)
     _formatter: InstanceOf[Formatter] = field(
         default_factory=lambda: Formatter("json"), init=False, repr=False, compare=False
@@ -89,9 +100,10 @@ class StdoutSink:
         self._header, self._begun = self._formatter.header, b""
         if fcntl is not None and self._private is None and not self._absent:
             with contextlib.suppress(OSError):
-                mode = os.fstat(self.fd).st_mode
-                self._is_socket = stat.S_ISSOCK(mode)
-                if stat.S_ISFIFO(mode):
+                found = os.fstat(self.fd)
+                if stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):
+                    self._threads = _threads.setdefault((found.st_dev, found.st_ino), threading.Lock())
+                if stat.S_ISFIFO(found.st_mode):
                     # Without O_NONBLOCK this open would wait for a reader if there is none.
                     self._private = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -126,22 +138,17 @@ class StdoutSink:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[int]:
         """Keep out what shares standard output and locks it too; return the descriptor to write to."""
-        if self._private is not None:
-            fcntl.flock(self._private, fcntl.LOCK_EX)
-            try:
-                yield self._private
-            finally:
-                fcntl.flock(self._private, fcntl.LOCK_UN)
-        elif self._is_socket:
-            with contextlib.suppress(OSError):  # a system that locks no sockets
-                fcntl.lockf(self.fd, fcntl.LOCK_EX)
-            try:
-                yield self.fd
-            finally:
-                with contextlib.suppress(OSError):
-                    fcntl.lockf(self.fd, fcntl.LOCK_UN)
-        else:
+        if self._threads is None:
             yield self.fd
+            return
+        with self._threads, contextlib.ExitStack() as locks:
+            with contextlib.suppress(OSError):  # a system that does not lock these
+                fcntl.lockf(self.fd, fcntl.LOCK_EX)
+                locks.callback(_unlock, fcntl.lockf, self.fd)
+            if self._private is not None:
+                fcntl.flock(self._private, fcntl.LOCK_EX)
+                locks.callback(_unlock, fcntl.flock, self._private)
+            yield self.fd if self._private is None else self._private
 
     def _is_emptied(self) -> bool:
         """Tell whether standard output is a file that somebody has truncated, as logrotate does with copytruncate."""
@@ -183,3 +190,8 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _unlock(lock: Callable[[int, int], Any], fd: int) -> None:
+    with contextlib.suppress(OSError):  # it was closed since
+        lock(fd, fcntl.LOCK_UN)

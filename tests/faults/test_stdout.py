@@ -67,6 +67,40 @@ def test_processes_that_share_standard_output_tear_no_line_whatever_the_batch_an
     assert found == {str(process): list(range(records)) for process in range(4)}
 
 
+def test_processes_that_may_not_open_their_pipe_tear_no_line() -> None:
+    source = """
+        import os, sys
+        from fapilog import configure_logging, log
+        from fapilog.formats import named
+        from fapilog.sinks import stdout
+
+        os.chdir("/")
+        os.fchmod(1, 0)
+        if os.getuid() == 0:
+            os.setuid(65534)
+        configure_logging(sinks=["stdout"], service=sys.argv[1])
+        for number in range(150):
+            log.info("x" * (number * 977 % 70_000), number=number)
+    """
+    found = [(record["service"], record["number"]) for record in parse_all(together(source, 4))]
+    assert sorted(found) == sorted((process, number) for process in "0123" for number in range(150))
+
+
+@pytest.mark.parametrize("socket_", [False, True], ids=["a pipe", "a socket"])
+def test_two_sinks_of_a_process_that_share_standard_output_tear_no_line(socket_: bool) -> None:
+    source = """
+        import os, sys
+        import fapilog
+
+        other = {"type": "stdout", "name": "other", "fd": os.dup(1)}
+        fapilog.configure_logging(sinks=["stdout", other], service=sys.argv[1])
+        for number in range(150):
+            fapilog.log.info("x" * (number * 977 % 70_000), number=number)
+    """
+    found = [(record["service"], record["number"]) for record in parse_all(together(source, 2, socket_=socket_))]
+    assert sorted(found) == sorted((process, number) for process in "01" for number in range(150) for _ in range(2))
+
+
 def test_a_record_of_many_lines_stays_in_one_piece_on_a_shared_pipe() -> None:
     source = """
         import sys
