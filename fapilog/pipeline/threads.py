@@ -5,6 +5,7 @@ Not `concurrent.futures` nor `asyncio.to_thread`: the interpreter refuses those 
 
 import asyncio
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -27,7 +28,7 @@ class SinkThread:
 
     def _start(self) -> None:
         try:
-            self._loop = asyncio.SelectorEventLoop()
+            self._loop = make_loop()
         except OSError:  # no more files
             return
         thread = threading.Thread(target=self._run, name=f"fapilog-{self._name}", daemon=True)
@@ -92,6 +93,22 @@ def ordinary(error: BaseException) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
         return error
     return SinkFaultError(error)
+
+
+def make_loop() -> asyncio.SelectorEventLoop:
+    """Return an event loop.
+
+    Raises:
+        OSError: There are no descriptors left for one. That is asked before: a loop that fails halfway complains of
+            itself on stderr, at length, when it is collected.
+    """
+    reader, writer = os.pipe()
+    try:
+        os.close(os.dup(reader))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    return asyncio.SelectorEventLoop()
 
 
 async def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

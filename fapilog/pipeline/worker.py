@@ -27,7 +27,7 @@ from fapilog.pipeline.delivery import Delivery, wait_for_event
 from fapilog.pipeline.inbox import size_of
 from fapilog.pipeline.ledger import DropSummary, FlushResult, SinkStats
 from fapilog.pipeline.queue import GIVE_WAY_BYTES, NEVER, Direct, Item, Queue
-from fapilog.pipeline.threads import said
+from fapilog.pipeline.threads import make_loop, said
 
 ALERTS_THREAD: Final = "fapilog-alerts"
 """The name of the thread on which a user is told of trouble, and may end or replace the logger."""
@@ -329,7 +329,7 @@ class Worker(OfOneProcess):
             for delivery in self.deliveries:
                 delivery.reopen()
             try:
-                self._loop = _own_context().run(asyncio.SelectorEventLoop)  # it logs that it was made
+                self._loop = _own_context().run(make_loop)  # it logs that it was made
             except OSError as error:  # no more files; the next record tries again
                 report(f"the worker cannot start ({said(error)}); records wait")
                 self.queue.wake_at = 1

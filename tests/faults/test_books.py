@@ -15,7 +15,7 @@ from fapilog import configure_logging, get_logger
 from fapilog.errors import DurabilityError, RetryableError
 from fapilog.runtime import Handle
 from fapilog.types import Batch
-from tests.programs import run
+from tests.programs import parse_all, run
 
 log = get_logger("shop")
 
@@ -392,3 +392,30 @@ def test_a_sink_that_cannot_tell_its_own_figures_spoils_no_statistics() -> None:
         say(3)
         assert handle.flush(30).ok
         assert (handle.stats().sinks["kept"].delivered, handle.stats().sinks["kept"].unformatted) == (3, 0)
+
+
+def test_without_a_descriptor_left_records_wait_and_little_is_said(tmp_path: Path) -> None:
+    ended = run(
+        """
+        import os, resource, sys
+        import fapilog
+        handle = fapilog.configure_logging(sinks=["file"], file={"path": sys.argv[1]})
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        held = []
+        try:
+            while True:
+                held.append(os.dup(2))
+        except OSError:
+            pass
+        for number in range(100):
+            fapilog.log.info("before", number=number)
+        for each in held:
+            os.close(each)
+        fapilog.log.info("after")
+        """,
+        tmp_path / "app.log",
+    )
+    assert ended.returncode == 0
+    written = parse_all((tmp_path / "app.log").read_bytes())
+    assert [record["event"] for record in written] == ["before"] * 100 + ["after"]
+    assert len(ended.stderr.splitlines()) <= 3, ended.stderr
