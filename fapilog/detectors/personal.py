@@ -190,7 +190,7 @@ _VERSION_BEFORE: Final = re.compile(
     r"|(?:mac|i|ipad)?os(?: ?x)?|os x"
     r"|(?:build|release|patch|revision|firmware)(?= (?i:number|no\b|level|id)))|(?<=[a-z0-9])Version)"
     r"(?i:[ _\-]?(?:number|no\b\.?|name|string|level|id|code|info)| (?:is|was|of))?[ :=/_.\"'(\\]{0,8}v?"
-    r"|§ ?|(?<![A-Za-z])(?i:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z"
+    r"|§ ?|#|(?<![A-Za-z])(?i:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z"
 )
 """What says that a version follows, whatever it is."""
 
@@ -239,8 +239,11 @@ _SMALL: Final = re.compile(r"[1-9]?[0-9]\.[0-9]{1,2}\.[0-9]{1,2}\.[0-2]?[0-9]")
 _NO_HOST: Final = re.compile(r"[0-9]+\.(?:0\.0\.[0-9]+|[0-9]+\.0\.0)|1\.3\.6\.1|2\.5\.(?:4|29)\.[0-9]+")
 """What is hardly given to a host, but to the first of a version, or to an object in a directory (OID)."""
 
-_WELL_KNOWN: Final = frozenset({"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "4.2.2.2", "1.2.3.4", "5.6.7.8"})
-_ANY_WORD: Final = re.compile(r"(?<![\w.\-/@])(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} \Z")
+_WELL_KNOWN: Final = frozenset({"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "4.2.2.2"})
+_ANY_WORD: Final = re.compile(
+    r"(?:(?<![\w.\-/@])(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} "
+    r"|(?<![A-Za-z0-9+_\-])[A-Za-z][A-Za-z0-9+_\-]{1,30}:)\Z"
+)
 _OF_ADDRESSES: Final = re.compile(
     r"(?:(?<![A-Za-z])(?:at|by|of|for|to|from|with|on|in|via|and|or|as|is|are|was|not|see|user|client|host|hostname|ips?|ipv4"
     r"|addr|address|peer|server|remote|source|src|dst|target|dest(?:ination)?|dns|resolver|nameserver|gateway|proxy|router"
