@@ -20,6 +20,7 @@ What a value becomes:
 | pydantic root model | what it holds |
 | field of pydantic with a serializer | what that returns; computed fields are there, too |
 | pydantic model with a ``model_serializer`` | what that returns |
+| pydantic ``SecretStr`` | ``**********``, also where a serializer opens it |
 | `types.SimpleNamespace` | an object of its attributes |
 | exception | ``ValueError: the message`` |
 | class, function, module | its qualified name |

@@ -3,12 +3,18 @@
 import dataclasses
 import functools
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 # Read past a metaclass, whose own `__qualname__` may do anything.
 _QUALNAME: Final = type.__dict__["__qualname__"].__get__
 _MAX_NAME: Final = 200
+_MAX_DEPTH: Final = 8
+_MAX_SECRETS: Final = 1_000
+_LEAST_WITHIN: Final = 4
+HIDDEN: Final = "**********"
+"""What pydantic shows of a secret."""
 
 
 def members(value: Any, kind: type) -> Mapping[Any, Any] | None:
@@ -83,9 +89,43 @@ def _of_pydantic(value: Any, kind: Any) -> dict[str, Any]:
 
 
 def _dumped(value: Any, kind: Any, include: set[str] | None = None) -> Any:
-    return kind.__pydantic_serializer__.to_python(
+    """Return what the serializers of a model say, but for what it holds as `SecretStr`, which they may have opened."""
+    made = kind.__pydantic_serializer__.to_python(
         value, mode="json", include=include, by_alias=False, warnings=False, fallback=str
     )
+    secrets = set(islice(_secrets(value, 0), _MAX_SECRETS))
+    return _closed(made, secrets) if secrets else made
+
+
+def _secrets(value: Any, depth: int) -> Iterator[str]:
+    """Yield what is hidden in a value: in fields of models, and in what they contain."""
+    if hasattr(type(value), "get_secret_value"):
+        said = value.get_secret_value()
+        yield said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    elif depth < _MAX_DEPTH:
+        fields = getattr(type(value), "__pydantic_fields__", None)
+        if fields is not None:
+            value = _attributes(value, fields)
+        if type(value) is dict:
+            value = value.values()
+        elif type(value) not in (list, tuple, set, frozenset):
+            return
+        for item in islice(value, _MAX_SECRETS):
+            yield from _secrets(item, depth + 1)
+
+
+def _closed(made: Any, secrets: set[str]) -> Any:
+    """Return plain values without the *secrets* in their texts; one that is very short is only known if it is alone."""
+    if type(made) is str:
+        if made in secrets and made:
+            return HIDDEN
+        for each in secrets:
+            if len(each) >= _LEAST_WITHIN:
+                made = made.replace(each, HIDDEN)
+        return made
+    if type(made) is dict:
+        return {name: _closed(item, secrets) for name, item in made.items()}
+    return [_closed(item, secrets) for item in made] if type(made) is list else made
 
 
 def _attributes(value: Any, names: Iterable[str]) -> dict[str, Any]:

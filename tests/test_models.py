@@ -71,7 +71,7 @@ class FailingWhole(pydantic.BaseModel):
         raise RuntimeError
 
 
-@pydantic.dataclasses.dataclass
+@pydantic.dataclasses.dataclass(slots=True)
 class Order:
     card: Card = dataclasses.field(default_factory=Card)
     total: int = 3
@@ -91,6 +91,30 @@ class Person:
 
 WRONG = Card()
 WRONG.__dict__["number"] = 7  # as what is built without validation may be
+
+
+class Opened(pydantic.BaseModel):
+    key: pydantic.SecretStr = pydantic.SecretStr("hidden-1")
+    more: list[pydantic.SecretStr] = pydantic.Field(default_factory=lambda: [pydantic.SecretStr("hidden-2")])
+    short: pydantic.SecretBytes = pydantic.SecretBytes(b"42")
+
+    @pydantic.field_serializer("key", "short", when_used="json")
+    def _open(self, secret: Any) -> Any:
+        return secret.get_secret_value()
+
+    @pydantic.field_serializer("more")
+    def _open_all(self, secrets: list[pydantic.SecretStr]) -> str:
+        return " ".join(["which:", *[each.get_secret_value() for each in secrets]])
+
+
+class OpenedWhole(pydantic.BaseModel):
+    opened: Opened = pydantic.Field(default_factory=Opened)
+    n: int = 42
+
+    @pydantic.model_serializer
+    def _open(self) -> dict[str, Any]:
+        return {"url": f"redis://:{self.opened.key.get_secret_value()}@h", "n": self.n, "opened": self.opened}
+
 
 CARD = {"number": "*4242", "owner": "ann", "pin": "**********", "place": "Ul", "kind": "visa"}
 
@@ -113,6 +137,15 @@ CARD = {"number": "*4242", "owner": "ann", "pin": "**********", "place": "Ul", "
         ),
         (FailingWhole(), "<unprintable FailingWhole: PydanticSerializationError>"),
         (Order(), {"card": CARD, "total": "3 EUR"}),
+        (Opened(), {"key": "**********", "more": "which: **********", "short": "**********"}),
+        (
+            OpenedWhole(),
+            {
+                "url": "redis://:**********@h",
+                "n": 42,
+                "opened": {"key": "**********", "more": "which: **********", "short": "**********"},
+            },
+        ),
         (Person(), {"name": "ann", "phone": "0147", "card": CARD}),
     ],
 )

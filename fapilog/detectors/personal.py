@@ -190,7 +190,7 @@ _VERSION_BEFORE: Final = re.compile(
     r"|(?:mac|i|ipad)?os(?: ?x)?|os x"
     r"|(?:build|release|patch|revision|firmware)(?= (?i:number|no\b|level|id)))|(?<=[a-z0-9])Version)"
     r"(?i:[ _\-]?(?:number|no\b\.?|name|string|level|id|code|info)| (?:is|was|of))?[ :=/_.\"'(\\]{0,8}v?"
-    r"|§ ?|(?<![A-Za-z])(?i:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z"
+    r"|§ ?|#|(?<![A-Za-z])(?i:Chrome|Chromium|Firefox|Safari|Edge?|Opera|OPR|Version|AppleWebKit)/)\Z"
 )
 """What says that a version follows, whatever it is."""
 
@@ -239,8 +239,11 @@ _SMALL: Final = re.compile(r"[1-9]?[0-9]\.[0-9]{1,2}\.[0-9]{1,2}\.[0-2]?[0-9]")
 _NO_HOST: Final = re.compile(r"[0-9]+\.(?:0\.0\.[0-9]+|[0-9]+\.0\.0)|1\.3\.6\.1|2\.5\.(?:4|29)\.[0-9]+")
 """What is hardly given to a host, but to the first of a version, or to an object in a directory (OID)."""
 
-_WELL_KNOWN: Final = frozenset({"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "4.2.2.2", "1.2.3.4", "5.6.7.8"})
-_ANY_WORD: Final = re.compile(r"(?<![\w.\-/@])(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} \Z")
+_WELL_KNOWN: Final = frozenset({"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "4.2.2.2"})
+_ANY_WORD: Final = re.compile(
+    r"(?:(?<![\w.\-/@])(?:@[a-z]+/)?[A-Za-z][A-Za-z0-9+_\-]{1,30} "
+    r"|(?<![A-Za-z0-9+_\-])[A-Za-z][A-Za-z0-9+_\-]{1,30}:)\Z"
+)
 _OF_ADDRESSES: Final = re.compile(
     r"(?:(?<![A-Za-z])(?:at|by|of|for|to|from|with|on|in|via|and|or|as|is|are|was|not|see|user|client|host|hostname|ips?|ipv4"
     r"|addr|address|peer|server|remote|source|src|dst|target|dest(?:ination)?|dns|resolver|nameserver|gateway|proxy|router"
@@ -251,6 +254,9 @@ _OF_ADDRESSES: Final = re.compile(
     r"[\"')]?[ :=]{1,3}[\"'(\[<]?\Z",
     re.IGNORECASE,
 )
+_MAX_WEIGHED: Final = 100
+"""How many in one text may be versions: to look at what stands around takes up to 0.1 ms, and all others are masked."""
+
 _IPV6: Final = re.compile(
     r"(?<![\w:.])((?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}))(?!\w|:[\w:]|\.\w)(%[\w.\-]{1,16})?"
 )
@@ -266,7 +272,11 @@ https://www.iana.org/assignments/ipv6-address-space/"""
 def _ips(text: str) -> Iterable[Span]:
     found = []
     if text.count(".") >= 3:
-        found = [match.span() for match in _IPV4.finditer(text) if _is_ipv4(text, match)]
+        found = [
+            match.span()
+            for at, match in enumerate(_IPV4.finditer(text))
+            if (_is_ipv4(text, match) if at < _MAX_WEIGHED else _may_be_ipv4(match[0]))
+        ]
     if text.count(":") >= 2:
         for match in _IPV6.finditer(text):
             said = match[1]
@@ -279,7 +289,7 @@ def _ips(text: str) -> Iterable[Span]:
 
 def _is_ipv4(text: str, match: re.Match[str]) -> bool:
     said = match[0]
-    if said.startswith(("0.", "255.255.")):  # this network, and masks
+    if not _may_be_ipv4(said):
         return False
     before = text[max(0, match.start() - 48) : match.start()]
     if before.endswith("://"):
@@ -297,6 +307,10 @@ def _is_ipv4(text: str, match: re.Match[str]) -> bool:
     if said in _WELL_KNOWN or _OF_ADDRESSES.search(before) or _PORT_OR_PREFIX.match(text, match.end()):
         return True
     return not _NO_HOST.fullmatch(said) and not (_SMALL.fullmatch(said) and _ANY_WORD.search(before))
+
+
+def _may_be_ipv4(said: str) -> bool:
+    return not said.startswith(("0.", "255.255."))  # this network, and masks
 
 
 def _is_ipv6(said: str) -> bool:

@@ -34,8 +34,9 @@ def cells(text: str, secret: Secret) -> Iterator[tuple[int, int, str]]:
         line = match[0]
         sign = next(each for each in "|\t;," if each in line)
         names = [line[start:end].strip(_AROUND) for start, end in _spans(line, sign)]
-        if sign != "|" and (len(names) < 2 or not all(map(_NAME.fullmatch, names)) or f"{sign} " in line):
-            continue  # a sentence
+        is_prose = line[0] in " \t" or f"{sign} " in line
+        if sign != "|" and (len(names) < 2 or is_prose or not all(map(_NAME.fullmatch, names))):
+            continue  # a sentence, or a list below something
         rules = {at: rule for at, name in enumerate(names) if (rule := secret(name[-_LONGEST_NAME:]))}
         values = next((at for at, name in enumerate(names) if name.lower() in _OF_VALUES and len(names) > 1), None)
         row = _ROW.match(text, match.end())

@@ -135,3 +135,22 @@ def test_a_long_string_is_cut_before_it_is_looked_at() -> None:
         took = time.thread_time() - began
         assert captured.records[0]["body"].endswith("more>")
     assert took < 0.05
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2.2.3.4 ",
+        "a nginx 3.4.1.2 ",
+        "10.0.0.1 ",
+        "2001:db8::1 ",
+        "+1 415 555 2671 ",
+        "a@b.co ",
+        "password=x ",
+        "token: a\n",
+    ],
+)
+def test_a_text_full_of_what_is_looked_for_takes_a_log_call_less_than_50_ms(text: str) -> None:
+    redact = Redact(presets=PRESETS)
+    event = {"event": "x", "text": (text * 32_768)[:32_768]}
+    assert seconds(lambda _: redact(None, "", event), "", 5) < 0.05

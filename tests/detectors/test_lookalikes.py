@@ -763,6 +763,19 @@ LEFT = {
         2.0.0.0a1
         ::
         :::1
+        item #1.2.3.4
+        step 1.2.3.4
+        foo:1.2.3.4
+        myapp:2.3.4.5
+        image repo/app:2.3.4.5
+        Office 16.0.1.1
+        Qt 5.15.2.1
+        update 21.6.1.2
+        sprint 1.2.0.1
+        Android 11.0.0.1
+        SNMP 1.3.6.1
+        1.0.0.0
+        score 1.2.3 4
         2001:db8::1::2
         2001:db8:::1
         g001:db8::1

@@ -1083,6 +1083,12 @@ def test_an_address_is_told_from_a_version_by_what_it_is_and_what_stands_before(
     assert len(wrong) <= len(texts) // 20, wrong
 
 
+def test_of_very_many_in_a_text_all_are_addresses_since_to_tell_takes_long() -> None:
+    text = "nginx 1.25.3.1 " * 200
+    assert len(found("ip", text)) == 100
+    assert found("ip", "0.0.0.0 " * 200) == []
+
+
 def found(kind: str, text: str) -> list[str]:
     detector = PERSONAL[kind]
     return [text[start:end] for start, end in detector.find(text)] if detector.may_be_in(text) else []

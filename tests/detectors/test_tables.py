@@ -50,6 +50,7 @@ def test_a_secret_in_a_table_is_told_by_its_column(text: str, kept: str) -> None
         "Hello, token\nGoodbye, friend",
         "missing: user,password\nretry,later",
         "id,name\n1,ann",
+        "fields:\n  password,token\n  name,age\n",
         "user,password\n",
         "user,password\nall of it is missing",
         "| name | value |\n|---|---|\n| colour | red |",

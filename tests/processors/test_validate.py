@@ -1,7 +1,6 @@
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -273,42 +272,6 @@ def test_a_mode_that_is_none_is_refused() -> None:
         configure_logging(validation_mode="loud")
     with pytest.raises(ConfigurationError, match="got the mode 'loud'; known: strict, warn, off"):
         Validate("loud")  # type: ignore[arg-type]
-
-
-BAD = "^(a+)+$"
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-
-@pytest.mark.parametrize(
-    ("schema", "fields"),
-    [
-        ({"properties": {"a": {"pattern": BAD}}}, {"a": "a" * 60 + "!"}),
-        ({"$schema": DIALECT, "properties": {"a": {"$ref": "#"}, "b": {"pattern": BAD}}}, {"a": {"b": "a" * 60 + "!"}}),
-        ({"properties": {"a": {"items": {"pattern": "(.*)*\\d"}}}}, {"a": ["x" * 9_000] * 900}),
-        ({"properties": {"a": {"$schema": DIALECT, "pattern": BAD}}}, {"a": "a" * 60 + "!"}),
-    ],
-)
-def test_no_pattern_of_a_json_schema_holds_up_a_log_call(schema: dict[str, Any], fields: dict[str, Any]) -> None:
-    event_schema("order placed", schema)
-    with capture() as logged:
-        began = time.thread_time()
-        log.info("order placed", **fields)
-        took = time.thread_time() - began
-        record = logged.records[0]
-    assert took < 0.5
-    assert {"_schema_error", "_schema_errors"} & record.keys()
-
-
-def test_patterns_of_names_say_which_fields_they_are_of() -> None:
-    event_schema(
-        "order placed",
-        {"properties": {"id": {}}, "patternProperties": {"^n_": {"type": "integer"}}, "additionalProperties": False},
-    )
-    assert errors_of(id=1, n_a=2) is None
-    assert errors_of(n_a="x") == [{"path": "n_a", "error": "does not fit type: integer"}]
-    event_schema("order placed", {"patternProperties": {"^n_": {}}, "additionalProperties": {"type": "string"}})
-    assert errors_of(n_a=1, other="x") is None
-    assert errors_of(n_a=1, other=2) == [{"path": "other", "error": "does not fit type: string"}]
 
 
 def test_a_schema_elsewhere_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
