@@ -129,7 +129,7 @@ def make_sink(spec: SinkSpec, settings: LoggingSettings) -> tuple[Sink, Delivery
         delivery = DeliveryOptions(**ours)
     except ValidationError as error:
         raise ConfigurationError(f"sink {spec.name!r}: {explain(error, sorted(_DELIVERY_OPTIONS))}") from None
-    return build_sink(spec, options), delivery
+    return build_sink(spec, options, _DELIVERY_OPTIONS), delivery
 
 
 def check_sink(spec: SinkSpec, settings: LoggingSettings) -> None:

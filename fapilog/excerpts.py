@@ -92,9 +92,7 @@ class _Cut:
             return f"{self.said(_MESSAGE(error), depth)} ({members} sub-exception{'s' if members != 1 else ''})"
         elif owner is KeyError and len(args) == 1:
             return self.shown(args[0], depth)
-        elif owner in (ImportError, SyntaxError):
-            return self.said(args[0], depth) if args else ""
-        elif owner not in (BaseException, KeyError):
+        elif owner not in (BaseException, KeyError, ImportError) and not (owner is SyntaxError and len(args) == 1):
             return None
         if len(args) == 1:
             return self.said(args[0], depth)

@@ -44,6 +44,7 @@ _MAX_PLAIN_PATH: Final = 1_024
 # By name, for neither Starlette nor trio is imported here: what is raised when the client has left, or time is up.
 _CLIENT_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 _CANCELLED: Final = "Cancelled"
+_UVLOOP_CLOSED: Final = "; the handler is closed"
 
 
 class HttpExchange:
@@ -112,7 +113,7 @@ class HttpExchange:
             kind = None
         try:
             await self._send(message)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self.broke(error)
             raise
         if kind == "http.response.body":
@@ -133,10 +134,11 @@ class HttpExchange:
         headers = head.get("headers")
         self.response_headers = headers if isinstance(headers, list | tuple) else ()
 
-    def broke(self, error: OSError) -> None:
-        """Take note that the connection is gone."""
-        self.left = True
-        self._broken = id(error)
+    def broke(self, error: Exception) -> None:
+        """Take note of an error of the server's, which may say that the connection is gone."""
+        if _is_of_connection(error):
+            self.left = True
+            self._broken = id(error)
 
     def ends(self, message: Message) -> bool:
         """Tell whether *message* is the last of the response."""
@@ -305,8 +307,9 @@ class WebSocketExchange:
                 starts = False
         try:
             await self._send(message)
-        except OSError as error:
-            self._broken = id(error)
+        except (OSError, RuntimeError) as error:
+            if _is_of_connection(error):
+                self._broken = id(error)
             raise
         if kind == "websocket.send":
             self.response_messages += 1
@@ -383,6 +386,14 @@ def _blame(error: BaseException | None, fields: dict[str, Any]) -> int:
     if error is not None:
         fields["exc_info"] = error
     return ERROR
+
+
+def _is_of_connection(error: Exception) -> bool:
+    """Tell whether a server could not send because the client has left; uvloop says so in a RuntimeError."""
+    if isinstance(error, OSError):
+        return True
+    said = error.args[0] if error.args else None
+    return type(said) is str and said.endswith(_UVLOOP_CLOSED)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -394,7 +394,7 @@ class _PassedBy(_Unasked):
                     self.head = message
                 try:
                     await self._send(message)
-                except OSError as error:
+                except (OSError, RuntimeError) as error:
                     self.watched().broke(error)
                     raise
                 if head is not None:

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -137,8 +137,13 @@ def parse_sink(spec: Any) -> SinkSpec:
     )
 
 
-def build_sink(spec: SinkSpec, options: Mapping[str, Any]) -> Sink:
+def build_sink(spec: SinkSpec, options: Mapping[str, Any], shared: Iterable[str] = ()) -> Sink:
     """Make the sink of *spec* with *options*, already merged and unmasked.
+
+    Args:
+        spec: What the user wrote.
+        options: The sink's own options.
+        shared: The names of options that every sink has, which one of those may have been meant for.
 
     Raises:
         UnknownPluginError: If no such sink is known.
@@ -155,7 +160,7 @@ def build_sink(spec: SinkSpec, options: Mapping[str, Any]) -> Sink:
     try:
         built: Sink = cls(**options)
     except ValidationError as error:
-        raise ConfigurationError(f"sink {spec.name!r}: {explain(error, sorted(_parameters(cls)))}") from None
+        raise ConfigurationError(f"sink {spec.name!r}: {explain(error, sorted(_parameters(cls)), shared)}") from None
     except TypeError as error:
         raise ConfigurationError(f"sink {spec.name!r}: {error}") from error
     if not callable(getattr(built, "write", None)):
@@ -243,14 +248,15 @@ def options_of(cls: type) -> dict[str, FieldInfo]:
     return found
 
 
-def explain(error: ValidationError, names: list[str]) -> str:
+def explain(error: ValidationError, names: list[str], shared: Iterable[str] = ()) -> str:
     """Say what is wrong with options in one line, without any value: an option may be a secret."""
     said = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            close = difflib.get_close_matches(where, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+            close = difflib.get_close_matches(where, [*names, *shared], 1)
+            more = f", and of every sink: {', '.join(sorted(shared))}" if shared else ""
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}{more}"
             said.append(f"no option is called {where!r}; {hint}")
         elif problem["type"] in ("missing", "missing_argument"):
             said.append(f"option {where!r} is missing")

@@ -24,6 +24,7 @@ from fapilog.testing import Captured, CollectingSink, capture
 from fapilog.types import CRITICAL, ERROR, INFO, WARNING
 
 PARAMETERS = "secret=no&page=2"
+UVLOOP_ERROR = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
 
 
 @pytest.fixture
@@ -299,19 +300,34 @@ class TestExcluded:
         told = [(each["event"], each["status_code"], each["response_bytes"]) for each in logged.records]
         assert told == ([("request failed", 200, 4)] if fails else [])
 
+    @pytest.mark.parametrize("path", ["/health", "/other"])
+    @pytest.mark.parametrize("error", [BrokenPipeError("gone"), UVLOOP_ERROR], ids=["OSError", "uvloop"])
     @pytest.mark.parametrize("sent", [0, 1])
-    def test_a_client_that_leaves_is_told(self, sent: int) -> None:
+    def test_a_client_that_leaves_is_told(self, sent: int, error: Exception, path: str) -> None:
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body" or not sent:
-                raise BrokenPipeError("gone")
+                raise error
 
         async def receive() -> Any:
             raise AssertionError("nobody asks")
 
         wrapped = LoggingMiddleware(Response("fine"))
-        with capture(wrapped) as logged, pytest.raises(BrokenPipeError):
-            asyncio.run(wrapped({"type": "http", "path": "/health", "headers": []}, receive, send))
+        with capture(wrapped) as logged, pytest.raises(type(error)):
+            asyncio.run(wrapped({"type": "http", "path": path, "headers": []}, receive, send))
         assert (one(logged)["event"], one(logged)["status_code"]) == ("request disconnected", 200)
+
+    @pytest.mark.parametrize("path", ["/health", "/other"])
+    def test_any_other_error_of_a_server_is_a_failure(self, path: str) -> None:
+        async def send(_message: Any) -> None:
+            raise RuntimeError("Expected ASGI message 'http.response.body'")
+
+        async def receive() -> Any:
+            raise AssertionError("nobody asks")
+
+        wrapped = LoggingMiddleware(Response("fine"))
+        with capture(wrapped) as logged, pytest.raises(RuntimeError):
+            asyncio.run(wrapped({"type": "http", "path": path, "headers": []}, receive, send))
+        assert (one(logged)["event"], "disconnected" in one(logged)) == ("request failed", False)
 
     @pytest.mark.parametrize("path", ["/health", "/other"])
     def test_a_request_leaves_nothing_to_the_garbage_collector(self, path: str) -> None:

@@ -50,20 +50,32 @@ errors = (
         lambda said, n: ExceptionGroup(said, [ValueError()] * n), st.sampled_from(["a", LONG]), st.integers(1, 3)
     )
     | st.builds(SyntaxError, st.just(LONG))
+    | st.builds(SyntaxError, st.just(LONG), st.just(("module.py", 7, 1, "text")))
 )
 
 
+# Where an example has many long texts, hypothesis warns of the time it takes to show it.
+shows_long_examples = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
+
+@shows_long_examples
 @given(errors)
 def test_an_exception_says_what_str_says(error: BaseException) -> None:
     said, length = excerpt(error, 1_000_000)
     assert (said, length) == (str(error), len(str(error)))
 
 
+@shows_long_examples
 @given(errors)
 def test_of_a_long_one_the_beginning_is_what_str_says_first(error: BaseException) -> None:
     said, length = excerpt(error, 100)
     assert said[:100] == str(error)[:100]
     assert length >= len(said)
+
+
+def test_an_import_error_with_several_arguments_says_them_all() -> None:
+    error = ImportError(LONG * 7, "more")
+    assert excerpt(error, 1_000_000) == (str(error), len(str(error)))
 
 
 def test_what_is_missing_is_counted() -> None:

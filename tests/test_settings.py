@@ -97,6 +97,18 @@ def test_a_secret_in_the_environment_is_shown_neither_by_settings_nor_by_an_erro
     assert CANARY not in str(caught.value) + capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("levell", "did you mean 'level'[?]"), ("zzz", "known: fd, format, width, and of every sink: .*level")],
+)
+def test_an_option_that_is_none_is_told_with_those_that_every_sink_has(
+    name: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"FAPILOG_STDOUT__{name.upper()}", "warning")
+    with pytest.raises(ConfigurationError, match=f"no option is called '{name}'; {told}"):
+        configure_logging(sinks=["stdout"])
+
+
 def test_keywords_win_over_the_environment_which_wins_over_the_env_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
