@@ -98,10 +98,11 @@ def lines_query(files: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> str:
     )
 
 
-def live_query(lines: str, needed: Collection[str] | None = None) -> str:
+def live_query(lines: str, needed: Collection[str] | None = None, needles: Iterable[str] = ()) -> str:
     """Select the columns of `logs` from *lines*, a query that gives `json`, each as late as it can be.
 
-    Where few are *needed*, those are taken out of a line together, and the others are NULL.
+    Where few are *needed*, those are taken out of a line together, and the others are NULL. Lines that do not have all
+    *needles* in them, in upper or lower case, may be left out.
     """
     # One SELECT, in which DuckDB does once what is written twice: in two, no condition would come before the parsing.
     few = needed is not None and len(needed) <= _FEW and "fields" not in needed
@@ -127,7 +128,8 @@ def live_query(lines: str, needed: Collection[str] | None = None) -> str:
         value = _value(column, f"({checked}->>'$')", raw, once=True)
         checks.append((column, raw, f"({raw} <> 'null' AND ({value}) IS NULL)"))
     fields = "CAST(NULL AS JSON)" if few else _fields(checks)
-    return f"SELECT {', '.join(columns)}, {fields} AS fields FROM ({lines}) WHERE {_IS_RECORD}"  # noqa: S608 - built from constants
+    where = " AND ".join([_IS_RECORD, *(f"CAST(json AS VARCHAR) ILIKE {literal(f'%{text}%')}" for text in needles)])
+    return f"SELECT {', '.join(columns)}, {fields} AS fields FROM ({lines}) WHERE {where}"  # noqa: S608 - quoted
 
 
 def _one_of(arrow: str, column: Column, columns: Sequence[Column]) -> str:
