@@ -21,8 +21,9 @@ _LOOK_SECONDS: Final = 0.3
 
 
 @click.command(short_help="turn closed segments into Parquet")
+@as_json
 @store_path
-def compact(path: Path) -> int:
+def compact(as_json: bool, path: Path) -> int:
     """Turn the segments that no process writes to any more into Parquet, and renew logs.duckdb.
 
     Parquet is smaller and quicker to query. Services may write meanwhile, and queries run.
@@ -34,14 +35,17 @@ def compact(path: Path) -> int:
     if not result.ran:
         say("another process is compacting this store; nothing was done")
         return 0
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        return FAILED if result.problems else 0
     sys.stdout.write(
         f"{count(result.segments, 'segment')} with {count(result.records, 'record')} became Parquet: "
         f"{size(result.segment_bytes)} to {size(result.parquet_bytes)}\n"
     )
     if result.skipped_lines == 1:
-        sys.stdout.write("1 line was no record and was skipped\n")
+        sys.stdout.write("1 line was no record and is in rejected.jsonl\n")
     elif result.skipped_lines:
-        sys.stdout.write(f"{result.skipped_lines} lines were no records and were skipped\n")
+        sys.stdout.write(f"{result.skipped_lines} lines were no records and are in rejected.jsonl\n")
     for problem in result.problems:
         say(problem)
     return FAILED if result.problems else 0

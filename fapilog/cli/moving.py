@@ -1,8 +1,10 @@
 """Commands that move records in and out of the store."""
 
 import errno
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from fapilog.cli.options import Pair, query_words, store_path, time_range
+from fapilog.cli.options import Pair, as_json, query_words, store_path, time_range
 from fapilog.cli.terminal import FAILED, WRONG_INPUT, count, progress, say, size
 from fapilog.errors import ConfigurationError, FapilogError
 
@@ -33,6 +35,7 @@ _SHOWN_PROBLEMS = 5
 )
 @click.option("--limit", type=click.IntRange(1), metavar="COUNT", help="At most so many records, the oldest.")
 @click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@as_json
 @store_path
 def export(
     destination: Path,
@@ -42,6 +45,7 @@ def export(
     form: Any,
     limit: int | None,
     overwrite: bool,
+    as_json: bool,
     path: Path,
 ) -> int:
     """Write the records that QUERY finds, or all, to FILE, the oldest first; - is standard output.
@@ -52,6 +56,8 @@ def export(
     from fapilog.store.export import export as run  # noqa: PLC0415 - other commands do without DuckDB
 
     streamed = str(destination) == "-"
+    if streamed and as_json:
+        raise click.UsageError("standard output gets the records; --json is for an export to a file")
     try:
         with progress("exporting") as update:
             result = run(
@@ -73,6 +79,9 @@ def export(
     except OSError as error:
         say(f"cannot write {str(destination)!r}: {error.strerror or error}", command="fapilog export")
         return FAILED if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else WRONG_INPUT
+    if as_json:
+        sys.stdout.write(json.dumps({"file": str(destination)} | asdict(result), ensure_ascii=False) + "\n")
+        return 0
     for warning in result.warnings:
         say(warning, command="fapilog export")
     if not streamed:
@@ -121,6 +130,7 @@ def export(
 )
 @click.option("--redact/--no-redact", default=True, show_default=True, help="Mask secrets as the settings say.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show the first records as they would be.")
+@as_json
 @store_path
 def import_(
     files: tuple[Path, ...],
@@ -132,6 +142,7 @@ def import_(
     rejects: Path | None,
     redact: bool,
     dry_run: bool,
+    as_json: bool,
     path: Path,
 ) -> int:
     """Take lines of JSON that any program wrote into the store; - is standard input.
@@ -171,6 +182,14 @@ def import_(
     except OSError as error:
         say(f"{error}; what was written by then stays", command="fapilog import")
         return FAILED
+    if as_json:
+        examples = [json.loads(line) for line in result.examples] if dry_run else []
+        told = asdict(result) | {
+            "examples": examples,
+            "rejects": None if dry_run or not result.rejected else str(aside),
+        }
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        return FAILED if result.rejected else 0
     if dry_run:
         sys.stdout.writelines(line.decode() for line in result.examples)
     _tell(result, path, dry_run=dry_run, aside=aside)

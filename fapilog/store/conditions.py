@@ -35,6 +35,9 @@ from fapilog.store.schema import COLUMNS
 
 _TYPES: Final = {column.name: column.type for column in COLUMNS}
 _NUMERIC: Final = ("BIGINT", "DOUBLE", "SMALLINT")
+_WORDS: Final = re.compile(r"[A-Za-z_ -]{3,}")
+"""Text that is the same in a line and in what DuckDB makes of it, unlike numbers and what stands between values."""
+
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -77,6 +80,18 @@ def condition(node: Node, parameters: Parameters, *, now: datetime | None = None
             if path == TIMESTAMP:
                 return _time(node, parameters, now)
             return _compared(path, node, parameters)
+
+
+def needles(node: Node) -> list[str]:
+    """Return texts that are in the line of every record of which *node* holds, in upper or lower case."""
+    match node:
+        case And(parts):
+            return [needle for part in parts for needle in needles(part)]
+        case Text(value):
+            return [max(words, key=len) for part in value.parts if (words := _WORDS.findall(part))]
+        case Comparison(path) | Range(path) | Exists(path) if path[0] not in _TYPES and _is_plain(path[-1]):
+            return [f'{path[-1]}"']
+    return []
 
 
 def between(begin: datetime | None, end: datetime | None, parameters: Parameters) -> str:
@@ -150,7 +165,7 @@ def _within(base: str, names: Path, node: Comparison | Range, parameters: Parame
     items = f"json_extract(json_extract({base}, {place}), '$[*]')"
     some = f"len(list_filter({items}, lambda item: json_type(item) NOT IN ('OBJECT', 'ARRAY') AND {item})) > 0"
     found = f"CASE {kind} WHEN 'ARRAY' THEN {some} WHEN 'OBJECT' THEN false ELSE {alone} END"
-    if names and _PLAIN_KEY.fullmatch(names[-1]) and not names[-1].isdigit():
+    if names and _is_plain(names[-1]):
         # Most records do not have the field, and a search for its name is much quicker than reading JSON.
         return f"(contains(CAST({base} AS VARCHAR), {parameters.bind(chr(34) + names[-1] + chr(34))}) AND {found})"
     return f"({found})"
@@ -206,6 +221,11 @@ def _like(text: str, parts: tuple[str, ...], parameters: Parameters) -> str:
             return f"ends_with({text}, {parameters.bind(part)})"
     pattern = "%".join(re.sub(r"[\\%_]", r"\\\g<0>", part) for part in parts)
     return f"{text} LIKE {parameters.bind(pattern)} ESCAPE '\\'"
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a key of this *name* is written so in JSON, and is no index of an array."""
+    return _PLAIN_KEY.fullmatch(name) is not None and not name.isdigit()
 
 
 def _pointer(names: Path) -> str:

@@ -1,6 +1,7 @@
 """What is asked of the store and what it answers, as pydantic models."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -33,6 +34,7 @@ MAX_LIMIT: Final = 100_000
 
 _FROZEN: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 _NAMES: Final = tuple(column.name for column in COLUMNS)
+_STATUS: Final = re.compile(r"(>=?|<=?)?[0-9]+|[0-9]+\.\.[0-9]*|\.\.[0-9]+")
 _STATUS_CLASS: Final = {f"{digit}xx": f"{digit}00..{digit}99" for digit in range(1, 6)}
 
 
@@ -137,7 +139,8 @@ def _level(text: str) -> str:
 def _status(value: Any) -> Any:
     if isinstance(value, str):
         value = _STATUS_CLASS.get(value.lower(), value)
-        parse_value(("status_code",), value)
+        if _STATUS.fullmatch(value) is None:
+            raise ValueError(f"{value!r} is no status; write 404, >=500, 500..599 or 5xx")
     return value
 
 

@@ -344,10 +344,14 @@ class LogStore:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        needles: Sequence[str] = (),
     ) -> list[tuple[Any, ...]]:
-        """Run a statement of ours over `logs`; what is older than *since* or not older than *until* may be missing."""
+        """Run a statement of ours over `logs`.
+
+        What is older than *since* or not older than *until* may be missing, and what has not all *needles* in its line.
+        """
         while True:
-            cursor = self._view(since, until, statement)
+            cursor = self._view(since, until, statement, needles)
             try:
                 return cursor.execute(statement, values).fetchall()
             except duckdb.Error as error:
@@ -355,7 +359,11 @@ class LogStore:
                     raise _query_error(error) from error
 
     def _view(
-        self, since: datetime | None = None, until: datetime | None = None, statement: str | None = None
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        statement: str | None = None,
+        needles: Sequence[str] = (),
     ) -> duckdb.DuckDBPyConnection:
         """Make a connection in which `logs` is the store as it is now, or the part from *since* to *until*.
 
@@ -366,11 +374,11 @@ class LogStore:
         cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
         needed = None if statement is None else needed_columns(cursor, statement)
         try:
-            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed)}")
+            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed, needles)}")
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
             self._find_broken(cursor)
             try:
-                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed)}")
+                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed, needles)}")
             except duckdb.Error as error:
                 raise _query_error(error) from error
         return cursor
@@ -381,6 +389,7 @@ class LogStore:
         since: datetime | None,
         until: datetime | None,
         needed: frozenset[str] | None = None,
+        needles: Sequence[str] = (),
         paths: list[Path] | None = None,
     ) -> str:
         """Compose the view, of live lines with those columns alone that are *needed*; add to *paths* what it reads.
@@ -425,7 +434,7 @@ class LogStore:
         ]
         sources = [parquet_query(parquet)] if parquet else []
         if live:
-            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit), needed))
+            sources.append(live_query(lines_query(f"[{', '.join(live)}]", max_line_bytes=limit), needed, needles))
         return logs_query(sources)
 
     def _newer(self, manifest: Manifest, cursor: duckdb.DuckDBPyConnection) -> list[Path]:

@@ -20,6 +20,7 @@ MAX_BYTES: Final = 1024 * 1024
 """How large ``rejected.jsonl`` grows; what comes later is only counted."""
 
 _TEXT_BYTES: Final = 4_096
+_MOST_SEGMENTS: Final = 10_000
 _CHUNK_BYTES: Final = 1024 * 1024
 _LINE_BYTES: Final = 16 * 1024 * 1024
 
@@ -50,6 +51,8 @@ class Inspector:
                     break
                 at += len(whole)
                 found += _no_objects(whole)
+            if len(self._looked) >= _MOST_SEGMENTS:  # most of them are Parquet by now
+                self._looked.clear()
             self._looked[path] = _Looked(inode, at, found)
             return found
         return 0

@@ -59,7 +59,7 @@ VIEW_LINE_BYTES: Final = 16 * 1024 * 1024
 
 COLUMN_LIST: Final = ", ".join([*(f'"{column.name}"' for column in COLUMNS), '"fields"'])
 
-# Live lines: a query pays for each of these by itself and only if it names it; the others are parsed together.
+# Live lines: a query that may read any column pays for each of these by itself; the others are taken out together.
 _OFTEN_ASKED: Final = frozenset({
     "timestamp", "level", "event", "logger", "service", "trace_id", "request_id", "route", "status_code", "duration_ms",
 })  # fmt: skip
@@ -98,43 +98,44 @@ def lines_query(files: str, *, max_line_bytes: int = MAX_LINE_BYTES) -> str:
     )
 
 
-def live_query(lines: str, needed: Collection[str] | None = None) -> str:
-    """Select the columns of `logs` from *lines*, a query that gives `json`.
+def live_query(lines: str, needed: Collection[str] | None = None, needles: Iterable[str] = ()) -> str:
+    """Select the columns of `logs` from *lines*, a query that gives `json`, each as late as it can be.
 
-    Only those *needed* have their values, if they are few; without it all do, each taken as late as it can be.
+    Where few are *needed*, those are taken out of a line together, and the others are NULL. Lines that do not have all
+    *needles* in them, in upper or lower case, may be left out.
     """
-    if needed is not None and len(needed) <= _FEW and "fields" not in needed:
-        return _few_query(lines, needed)
     # One SELECT, in which DuckDB does once what is written twice: in two, no condition would come before the parsing.
-    others = [column for column in COLUMNS if column.name not in _OFTEN_ASKED]
-    columns = ", ".join(
-        _named(column, *_of_parsed(column, _parsed(others)))
-        if column in others
-        else _named(column, f"(json->>'{column.name}')", f"CAST(json->'{column.name}' AS VARCHAR)", once=True)
-        for column in COLUMNS
-    )
-    paths = ", ".join(f"'{column.name}'" for column in _CHECKED)
-    checked = f"(json->[{paths}])"
+    few = needed is not None and len(needed) <= _FEW and "fields" not in needed
+    asked = [column for column in COLUMNS if not few or needed is None or column.name in needed]
+    together = [column for column in asked if few or column.name not in _OFTEN_ASKED]
+    texts = [column for column in together if column.type in _TEXTS]
+    columns = []
+    for column in COLUMNS:
+        if column not in asked:
+            columns.append(f'CAST(NULL AS {column.type}) AS "{column.name}"')
+        elif column in texts:
+            columns.append(_named(column, _one_of("->>", column, texts), "", once=True))
+        elif column in together:
+            raw = _one_of("->", column, [each for each in together if each not in texts])
+            columns.append(_named(column, "", f"CAST({raw} AS VARCHAR)", once=True))
+        else:
+            raw = f"CAST(json->'{column.name}' AS VARCHAR)"
+            columns.append(_named(column, f"(json->>'{column.name}')", raw, once=True))
     checks = []
-    for index, column in enumerate(_CHECKED, start=1):
-        raw = f"CAST({checked}[{index}] AS VARCHAR)"
-        value = _value(column, f"({checked}[{index}]->>'$')", raw)
+    for column in _CHECKED:
+        checked = _one_of("->", column, _CHECKED)
+        raw = f"CAST({checked} AS VARCHAR)"
+        value = _value(column, f"({checked}->>'$')", raw, once=True)
         checks.append((column, raw, f"({raw} <> 'null' AND ({value}) IS NULL)"))
-    return f"SELECT {columns}, {_fields(checks)} AS fields FROM ({lines}) WHERE {_IS_RECORD}"  # noqa: S608 - built from constants
+    fields = "CAST(NULL AS JSON)" if few else _fields(checks)
+    where = " AND ".join([_IS_RECORD, *(f"CAST(json AS VARCHAR) ILIKE {literal(f'%{text}%')}" for text in needles)])
+    return f"SELECT {', '.join(columns)}, {fields} AS fields FROM ({lines}) WHERE {where}"  # noqa: S608 - quoted
 
 
-def _few_query(lines: str, needed: Collection[str]) -> str:
-    """Select some columns, which are taken out of a line together; the others are NULL."""
-    texts = [column for column in COLUMNS if column.name in needed and column.type in _TEXTS]
-    others = [column for column in COLUMNS if column.name in needed and column.type not in _TEXTS]
-    columns = [f'CAST(NULL AS {column.type}) AS "{column.name}"' for column in COLUMNS if column.name not in needed]
-    for arrow, some in (("->>", texts), ("->", others)):
-        paths = ", ".join(f"'{column.name}'" for column in some)
-        for index, column in enumerate(some, start=1):
-            value = f"(json{arrow}[{paths}])[{index}]"
-            columns.append(_named(column, value, f"CAST({value} AS VARCHAR)", once=True))
-    ordered = f"SELECT {', '.join(columns)}, CAST(NULL AS JSON) AS fields FROM ({lines}) WHERE {_IS_RECORD}"  # noqa: S608 - built from constants
-    return f"SELECT {COLUMN_LIST} FROM ({ordered})"  # noqa: S608 - as above
+def _one_of(arrow: str, column: Column, columns: Sequence[Column]) -> str:
+    """Take *column* out of a line with one parsing for all *columns*."""
+    paths = ", ".join(f"'{each.name}'" for each in columns)
+    return f"(json{arrow}[{paths}])[{columns.index(column) + 1}]"
 
 
 def table_query(lines: str) -> str:
@@ -151,7 +152,7 @@ def table_query(lines: str) -> str:
     ]
     return (
         f"SELECT {names}, {_fields(checks)} AS fields, is_record FROM ("  # noqa: S608 - built from constants
-        f"SELECT {values}, parsed, json, is_record FROM (SELECT json, {_parsed(COLUMNS)} AS parsed, "
+        f"SELECT {values}, parsed, json, is_record FROM (SELECT json, {_parsed()} AS parsed, "
         f"coalesce({_IS_RECORD}, false) AS is_record FROM ({lines})))"
     )
 
@@ -184,14 +185,14 @@ def _utc_timestamp(text: str, *, once: bool) -> str:
     return f"CASE WHEN {text} LIKE '____-%Z' AND {text} NOT LIKE '0000%' THEN TRY_CAST({text} AS TIMESTAMP) END"
 
 
-def _parsed(columns: Iterable[Column]) -> str:
-    """Parse a line once for all *columns*: text where the column is made from text, else JSON as it was written."""
-    types = ", ".join(f'"{column.name}": "{"VARCHAR" if column.type in _TEXTS else "JSON"}"' for column in columns)
+def _parsed() -> str:
+    """Parse a line once for all columns: text where the column is made from text, else JSON as it was written."""
+    types = ", ".join(f'"{column.name}": "{"VARCHAR" if column.type in _TEXTS else "JSON"}"' for column in COLUMNS)
     return f"json_transform(json, '{{{types}}}')"
 
 
-def _of_parsed(column: Column, parsed: str = "parsed") -> tuple[str, str]:
-    value = f"struct_extract({parsed}, '{column.name}')"
+def _of_parsed(column: Column) -> tuple[str, str]:
+    value = f"struct_extract(parsed, '{column.name}')"
     return value, f"CAST({value} AS VARCHAR)"
 
 
@@ -219,6 +220,4 @@ def _fields(checks: Sequence[tuple[Column, str, str]]) -> str:
     rest = f"CAST(json_merge_patch(json, '{_KNOWN}') AS VARCHAR)"
     members = [f"NULLIF({rest}[2:-2], '')"]
     members += [f"CASE WHEN {misfit} THEN '\"{column.name}\":' || {raw} END" for column, raw, misfit in checks]
-    mended = "'{' || concat_ws(',', " + ", ".join(members) + ") || '}'"
-    misfits = " OR ".join(misfit for _, _, misfit in checks)
-    return f"CAST(CASE WHEN {misfits} THEN {mended} ELSE {rest} END AS JSON)"
+    return "CAST('{' || concat_ws(',', " + ", ".join(members) + ") || '}' AS JSON)"

@@ -10,13 +10,14 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from fapilog.errors import QueryError
-from fapilog.store.conditions import Parameters, between, condition
+from fapilog.store.conditions import Parameters, between, condition, needles
 from fapilog.store.language import Comparison, Exists, Range, walk
 from fapilog.store.models import LogQuery, LogRecord
 from fapilog.store.schema import COLUMN_LIST, COLUMNS
 
 Fetch: TypeAlias = Callable[..., list[tuple[Any, ...]]]
-"""``fetch(statement, values, since=, until=)``: run a statement over `logs`, of which only that time is needed."""
+"""``fetch(statement, values, since=, until=, needles=)``: run a statement over `logs`, of which only that time is
+needed, and of live lines only those with all *needles* in them."""
 
 _NAMES: Final = (*(column.name for column in COLUMNS), "fields")
 _OTHER_NAMES: Final = {
@@ -104,7 +105,7 @@ def search(
         first = _moment(position.timestamp)
     rows: list[tuple[Any, ...]] = []
     for edge in _edges(stretches, query.order, first, wanted):
-        rows = _rows(conditions, parameters, query.order, wanted, edge, (since, until), fetch)
+        rows = _rows(conditions, parameters, query.order, wanted, edge, (since, until), fetch, needles(query.node()))
         if len(rows) == wanted:  # what is beyond the edge comes after all of them
             break
     rows = rows[skip:]
@@ -126,6 +127,7 @@ def _rows(
     edge: datetime | None,
     bounds: tuple[datetime | None, datetime | None],
     fetch: Fetch,
+    needles: Sequence[str] = (),
 ) -> list[tuple[Any, ...]]:
     """Fetch the first rows in *order*; of those up to *edge* alone, if there is one."""
     since, until = bounds
@@ -140,6 +142,7 @@ def _rows(
         values,
         since=since,
         until=until,
+        needles=needles,
     )
 
 

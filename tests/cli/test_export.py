@@ -138,3 +138,13 @@ def test_an_export_while_the_store_is_compacted_has_each_record_once(here: Here,
             assert here("export", tmp_path / f"{number}.csv", "--path", store).code == 0
             assert (tmp_path / f"{number}.csv").read_bytes().count(b"\r\n") == 10_007
         assert other.wait(SECONDS) == 0
+
+
+def test_what_was_exported_is_told_as_json(here: Here, store: Path, tmp_path: Path) -> None:
+    code, out, err = here("export", tmp_path / "out.csv", "level:error", "--json", "--path", store)
+    size = (tmp_path / "out.csv").stat().st_size
+    told = {"file": str(tmp_path / "out.csv"), "records": 2, "size_bytes": size, "warnings": []}
+    assert (code, json.loads(out), err) == (0, told, "")
+    code, out, err = here("export", "-", "--format", "jsonl", "--json", "--path", store)
+    assert (code, out) == (2, "")
+    assert "--json is for an export to a file" in err

@@ -122,3 +122,28 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path, source: Path) -> None:
     assert "importing" in out
     assert "100%" in out
     assert "imported 15,000 records" in out
+
+
+def test_what_was_imported_is_told_as_json(here: Here, tmp_path: Path, source: Path) -> None:
+    with source.open("a") as file:
+        file.write("no record\n")
+    arguments: list[str | Path] = [
+        "import",
+        source,
+        "--map",
+        "id=uid",
+        "--json",
+        "--path",
+        tmp_path / "s",
+        "--rejects",
+        tmp_path / "aside",
+    ]
+    code, out, err = here(*arguments, "--dry-run")
+    told = json.loads(out)
+    assert (code, err, told["records"], told["rejects"]) == (1, "", 3, None)
+    assert [each["id"] for each in told["examples"]] == ["u0", "u1", "u2"]
+    code, out, err = here(*arguments)
+    told = json.loads(out)
+    assert (code, err, told["records"], told["duplicates"], told["rejected"]) == (1, "", 3, 0, 1)
+    assert [each["line"] for each in told["problems"]] == [4]
+    assert (told["rejects"], told["examples"]) == (str(tmp_path / "aside"), [])

@@ -112,3 +112,9 @@ def test_a_bound_nobody_understands_is_one_line(here: Here, arguments: list[str]
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_what_was_compacted_is_told_as_json(here: Here, tmp_path: Path) -> None:
+    code, out, err = here("compact", "--json", "--path", make(tmp_path / "other"))
+    told = json.loads(out)
+    assert (code, err, told["segments"], told["records"], told["problems"]) == (0, "", 1, 6, [])

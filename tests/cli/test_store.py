@@ -167,7 +167,7 @@ def test_compact_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, out, err = run(capsys, "compact", "--path", tmp_path)
     assert (code, err) == (0, "")
     assert out.startswith("1 segment with 1 record became Parquet: ")
-    assert "1 line was no record and was skipped\n" in out
+    assert "1 line was no record and is in rejected.jsonl\n" in out
     assert (tmp_path / "logs.duckdb").exists()
 
 

@@ -115,3 +115,11 @@ def test_a_process_that_starts_leaves_the_reserve_alone_while_another_writes_it(
     with lock_store(tmp_path) or pytest.fail("locked already"):
         make_store(tmp_path)
     assert not (tmp_path / RESERVE).exists()
+
+
+def test_a_reserve_that_a_killed_process_had_begun_to_write_is_filled_up_and_used(tmp_path: Path) -> None:
+    (tmp_path / RESERVE).write_bytes(b'{"format"')
+    keep_reserve(tmp_path, 70_000)
+    assert (tmp_path / RESERVE).stat().st_size == 131_072
+    assert replace_from_reserve(tmp_path, "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
