@@ -34,7 +34,11 @@ GIVE_WAY_BYTES: Final = 512 * 1024
 _GIVE_WAY_AGAIN_BYTES: Final = 256 * 1024
 _GIVE_WAY_SECONDS: Final = 0.0002
 """When so much has piled up, and for each piece more, a thread that may wait rests so long: the sinks' threads come to
-their turn, and memory stays small however fast a loop logs."""
+their turn, and what is in flight stays in the processor's cache."""
+
+_LATE_BYTES: Final = 2 * 1024 * 1024
+_LATE_SECONDS: Final = 0.001
+"""When that was not enough, it rests so long: memory stays small however fast a loop logs."""
 
 _NUMBER_BYTES: Final = 24
 """Room for the number, the quote, the brace and the newline that end a line."""
@@ -162,8 +166,9 @@ class Queue(OfOneProcess):
 
     def _wake(self, size: int) -> None:
         self.wake()
-        if size + self.behind >= GIVE_WAY_BYTES and self.overflow in ("auto", "block") and not _must_not_wait():
-            time.sleep(_GIVE_WAY_SECONDS)
+        waiting = size + self.behind
+        if waiting >= GIVE_WAY_BYTES and self.overflow in ("auto", "block") and not _must_not_wait():
+            time.sleep(_GIVE_WAY_SECONDS if waiting < _LATE_BYTES else _LATE_SECONDS)
 
     def refuses(self, level: int) -> bool:
         """Tell, before a record is encoded, whether the policy drops it, and count it. Asked only under pressure."""

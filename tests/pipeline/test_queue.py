@@ -203,7 +203,7 @@ def rests(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_loop_that_outruns_the_sinks_gives_way_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = make_queue("auto", max_records=10_000)
-    assert rests(queue, monkeypatch) == [0.0002] * 11  # at half a MiB, and for each quarter more
+    assert rests(queue, monkeypatch) == [0.0002] * 6 + [0.001] * 5  # at half a MiB, and for each quarter more
 
 
 def test_what_a_sink_has_still_to_write_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
