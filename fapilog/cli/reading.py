@@ -213,8 +213,9 @@ def tail(
     "text that a spreadsheet would take for a formula, as it begins with = + - @ or a tab, gets a ' in front.",
 )
 @click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@time_range
 @store_path
-def query(sql: str, form: str, path: Path) -> int:
+def query(sql: str, form: str, since: str | None, until: str | None, path: Path) -> int:
     """Run one SELECT over the view `logs`, such as: select level, count(*) from logs group by level.
 
     Times are in UTC.
@@ -223,7 +224,7 @@ def query(sql: str, form: str, path: Path) -> int:
     from fapilog.store.output import WRITERS  # noqa: PLC0415 - as above
 
     with LogStore(path) as store:
-        rows = store.rows(sql)
+        rows = store.rows(sql, since=since, until=until)
         _warn(store.warnings)
         WRITERS[form](rows, sys.stdout)
     return 0

@@ -44,6 +44,7 @@ from fapilog.store.schema import (
     live_query,
     logs_query,
     parquet_query,
+    part_of,
 )
 from fapilog.store.searching import Stretch, hints, records_of, search, surroundings
 from fapilog.store.splitting import parse_timestamp
@@ -131,17 +132,26 @@ class LogStore:
         except duckdb.Error as error:
             raise _query_error(error) from error
 
-    def rows(self, query: str, params: Parameters | None = None) -> Rows:
+    def rows(
+        self,
+        query: str,
+        params: Parameters | None = None,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> Rows:
         """Run one SELECT as `sql` does, and read the answer in pieces, so that it may be larger than memory.
 
-        Times with a zone come as naive datetimes in UTC, like the column `timestamp`.
+        Times with a zone come as naive datetimes in UTC, like the column `timestamp`. With *since* or *until*, as
+        `LogQuery` takes them, `logs` has no other records than those of that time range.
 
         Raises:
             QueryError: As `sql`, and also while the rows are read.
         """
         _require_select(query)
+        begin, end = as_query(None, _given(since=since, until=until)).bounds(datetime.now(UTC))
         while True:
-            cursor = self._view(statement=query)
+            cursor = self._view(begin, end, query, exact=begin is not None or end is not None)
             _add_views(cursor, query)
             try:
                 return _execute(cursor, query, params)
@@ -364,21 +374,30 @@ class LogStore:
         until: datetime | None = None,
         statement: str | None = None,
         needles: Sequence[str] = (),
+        *,
+        exact: bool = False,
     ) -> duckdb.DuckDBPyConnection:
         """Make a connection in which `logs` is the store as it is now, or the part from *since* to *until*.
 
-        Each query has its own, so none disturbs another; for one *statement* it may have no other columns than that
-        reads.
+        That part has some more records unless it is to be *exact*. Each query has a connection of its own, so none
+        disturbs another; for one *statement* it may have no other columns than that reads.
         """
         cursor = self._database.cursor()
         cursor.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")  # it would write to our stdout
         needed = None if statement is None else needed_columns(cursor, statement)
+        if exact and needed is not None:
+            needed |= {"timestamp"}
+
+        def make() -> None:
+            logs = self._logs(cursor, since, until, needed, needles)
+            cursor.execute(f"CREATE TEMP VIEW logs AS {part_of(logs, since, until) if exact else logs}")
+
         try:
-            cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed, needles)}")
+            make()
         except duckdb.Error:  # a file that looked sound is not, or one vanished while we listed them
             self._find_broken(cursor)
             try:
-                cursor.execute(f"CREATE TEMP VIEW logs AS {self._logs(cursor, since, until, needed, needles)}")
+                make()
             except duckdb.Error as error:
                 raise _query_error(error) from error
         return cursor

@@ -7,6 +7,7 @@ query or be lost from one.
 
 import glob
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -75,6 +76,16 @@ _CHECKED: Final = tuple(column for column in COLUMNS if column.type not in {"VAR
 _KNOWN: Final = "{" + ", ".join(f'"{column.name}": null' for column in COLUMNS) + "}"
 _UTC: Final = "(?s)^(?:[^0]...|0(?:[^0]..|0(?:[^0].|0[^0])))-.*Z$"
 _IS_RECORD: Final = "json LIKE '{%'"
+
+
+def part_of(logs: str, since: datetime | None, until: datetime | None) -> str:
+    """Return *logs* without what is older than *since* or not older than *until*; None is no bound."""
+    bounds = [
+        f"timestamp {sign} TIMESTAMP '{moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+        for sign, moment in ((">=", since), ("<", until))
+        if moment is not None
+    ]
+    return f"SELECT * FROM ({logs}) WHERE {' AND '.join(bounds)}" if bounds else logs  # noqa: S608 - two times
 
 
 def literal(text: str) -> str:

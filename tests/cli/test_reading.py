@@ -39,6 +39,20 @@ def test_search_takes_a_query_of_several_words_and_a_time_range(here: Here, stor
     assert events(out) == ["started"]
 
 
+def test_a_statement_may_be_asked_of_a_time_range(here: Here, store: Path) -> None:
+    said = ["query", "select event, (select count(*) from logs) as all from logs order by timestamp", "--json"]
+    between = ["--since", "2026-11-20T08:00:01", "--until", "2026-11-20T08:00:03"]
+    code, out, err = here(*said, *between, "--path", store)
+    assert (code, err) == (0, "")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"event": "order placed", "all": 2},
+        {"event": "charging", "all": 2},
+    ]
+    code, _, err = here(*said, "--since", "once", "--path", store)
+    assert code == 2
+    assert "once" in err
+
+
 def test_json_are_the_records_as_they_were_logged(here: Here, store: Path) -> None:
     _, out, _ = here("search", "--json", "--path", store)
     assert "\u202e" not in out
