@@ -24,6 +24,7 @@ SECRET_PARAMETER_SUFFIXES: Final = ("-signature", "-credential")
 
 _URL_HEADERS: Final = frozenset({"referer", "location", "content-location"})
 _NESTED: Final = re.compile(r"(?:^|[?&;#])([^=&?;#]+)=")
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _INDEX: Final = re.compile(r"(?:\[\d*\])+$")
 _MEMBER: Final = re.compile(
     r'"((?:[^"\\]|\\.){1,256})"\s*:\s*("(?:[^"\\]|\\.)*(?:"|\\?$)|[\[{]|[^\s,}\]\[{"]*)', re.DOTALL
@@ -97,12 +98,11 @@ class Masks:
     def _hides(self, value: str) -> bool:
         """Tell whether a value is itself an address or a query with a secret in it."""
         for _ in range(3):
-            if "=" in value and any(self._parameter(name[-256:]) for name in _NESTED.findall(value)):
+            if "=" in value and any(self._parameter(match[1][-256:]) for match in _NESTED.finditer(value)):
                 return True
-            decoded = unquote_plus(value)
-            if decoded == value:
+            if "+" not in value and _ESCAPE.search(value) is None:
                 return False
-            value = decoded
+            value = unquote_plus(value)
         return "%" in value  # encoded over and over: nothing to read in it
 
     def _secret_parameter(self, name: str) -> bool:
